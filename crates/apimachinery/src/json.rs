@@ -1,0 +1,252 @@
+//! JSON to [`Value`] and back. Reading reports duplicate fields with their paths, as upstream's strict decoder does.
+
+use std::fmt;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
+
+use crate::value::{Map, Str, Value};
+
+/// Deepest nesting of a body, as in Go's decoder-independent limit of `serde_json`.
+pub const DEPTH_MAX: usize = 128;
+
+/// A parsed text and the duplicate fields in it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Parsed {
+    pub value: Value,
+    /// Whole paths, as `spec.containers[0].name`, in the order met. The last value of a duplicate field wins.
+    pub duplicates: Vec<String>,
+}
+
+/// A text that is no JSON.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct JsonError(serde_json::Error);
+
+/// Reads one JSON value and nothing behind it.
+pub fn parse(text: &[u8]) -> Result<Parsed, JsonError> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let parsed = read(&mut deserializer).map_err(JsonError)?;
+    deserializer.end().map_err(JsonError)?;
+    Ok(parsed)
+}
+
+/// Reads a value from any self-describing serde format.
+pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parsed, D::Error> {
+    let mut duplicates = Vec::new();
+    let mut path = String::new();
+    let value = Seed { duplicates: &mut duplicates, path: &mut path }.deserialize(deserializer)?;
+    Ok(Parsed { value, duplicates })
+}
+
+struct Seed<'a> {
+    duplicates: &'a mut Vec<String>,
+    path: &'a mut String,
+}
+
+impl<'de> DeserializeSeed<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Value, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Seed<'_> {
+    type Value = Value;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a JSON value")
+    }
+
+    fn visit_unit<E>(self) -> Result<Value, E> {
+        Ok(Value::Null)
+    }
+
+    fn visit_bool<E>(self, flag: bool) -> Result<Value, E> {
+        Ok(Value::Bool(flag))
+    }
+
+    fn visit_i64<E>(self, number: i64) -> Result<Value, E> {
+        Ok(Value::Int(number))
+    }
+
+    fn visit_u64<E>(self, number: u64) -> Result<Value, E> {
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "beyond 64 signed bits Go's unstructured objects hold floats too"
+        )]
+        Ok(i64::try_from(number).map_or(Value::Float(number as f64), Value::Int))
+    }
+
+    fn visit_f64<E>(self, number: f64) -> Result<Value, E> {
+        Ok(Value::Float(number))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Value, E> {
+        Ok(Value::String(text.into()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Value, E> {
+        Ok(Value::String(text.into()))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
+        let mut items = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(64));
+        let length = self.path.len();
+        loop {
+            push_index(self.path, items.len());
+            let seed = Seed { duplicates: self.duplicates, path: self.path };
+            let item = sequence.next_element_seed(seed)?;
+            self.path.truncate(length);
+            match item {
+                Some(item) => items.push(item),
+                None => return Ok(Value::Array(items)),
+            }
+        }
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
+        let mut map = Map::new();
+        let length = self.path.len();
+        while let Some(key) = fields.next_key::<Key>()? {
+            push_field(self.path, &key.0);
+            let value = fields.next_value_seed(Seed { duplicates: self.duplicates, path: self.path })?;
+            if map.insert(key.0, value).is_some() && !self.duplicates.contains(self.path) {
+                if self.duplicates.len() >= DUPLICATES_MAX {
+                    return Err(A::Error::custom("too many duplicate fields"));
+                }
+                self.duplicates.push(self.path.clone());
+            }
+            self.path.truncate(length);
+        }
+        Ok(Value::Object(map))
+    }
+}
+
+/// Duplicate fields that one body may report; above it the body is refused rather than listed.
+const DUPLICATES_MAX: usize = 100;
+
+fn push_index(path: &mut String, index: usize) {
+    path.push('[');
+    path.push_str(itoa(index).as_str());
+    path.push(']');
+}
+
+fn push_field(path: &mut String, name: &str) {
+    if !path.is_empty() {
+        path.push('.');
+    }
+    path.push_str(name);
+}
+
+fn itoa(number: usize) -> Str {
+    compact_str::ToCompactString::to_compact_string(&number)
+}
+
+/// An object key; YAML's numbers and booleans as keys become their text.
+struct Key(Str);
+
+impl<'de> serde::Deserialize<'de> for Key {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct KeyVisitor;
+        impl Visitor<'_> for KeyVisitor {
+            type Value = Key;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a field name")
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Key, E> {
+                Ok(Key(text.into()))
+            }
+        }
+        deserializer.deserialize_str(KeyVisitor)
+    }
+}
+
+/// The compact JSON text of a value.
+pub fn to_string(value: &Value) -> String {
+    String::from_utf8(to_vec(value)).expect("JSON is written as UTF-8")
+}
+
+/// The compact JSON text of a value, as bytes.
+pub fn to_vec(value: &Value) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    write(value, &mut out);
+    out
+}
+
+/// Appends the compact JSON text of a value.
+pub fn write(value: &Value, out: &mut Vec<u8>) {
+    match value {
+        Value::Null => out.extend_from_slice(b"null"),
+        Value::Bool(true) => out.extend_from_slice(b"true"),
+        Value::Bool(false) => out.extend_from_slice(b"false"),
+        Value::Int(number) => write_scalar(number, out),
+        Value::Float(number) => write_scalar(number, out),
+        Value::String(text) => write_str(text, out),
+        Value::Array(items) => write_array(items, out),
+        Value::Object(map) => write_object(map, out),
+    }
+}
+
+fn write_array(items: &[Value], out: &mut Vec<u8>) {
+    out.push(b'[');
+    for (index, item) in items.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write(item, out);
+    }
+    out.push(b']');
+}
+
+fn write_object(map: &Map, out: &mut Vec<u8>) {
+    out.push(b'{');
+    for (index, (key, value)) in map.iter().enumerate() {
+        if index > 0 {
+            out.push(b',');
+        }
+        write_str(key, out);
+        out.push(b':');
+        write(value, out);
+    }
+    out.push(b'}');
+}
+
+/// Appends a JSON string, quotes included.
+pub fn write_str(text: &str, out: &mut Vec<u8>) {
+    write_scalar(text, out);
+}
+
+fn write_scalar<T: serde::Serialize + ?Sized>(scalar: &T, out: &mut Vec<u8>) {
+    serde_json::to_writer(out, scalar).expect("writing a scalar to memory cannot fail");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, again: &str, duplicates: &[&str]) {
+        let parsed = parse(text.as_bytes()).unwrap();
+        assert_eq!(to_string(&parsed.value), again);
+        assert_eq!(parsed.duplicates, duplicates);
+    }
+
+    #[test]
+    fn round_trips_and_duplicates() {
+        check(r#"{"b":1,"a":[true,null,-2.5,"x\n"]}"#, r#"{"b":1,"a":[true,null,-2.5,"x\n"]}"#, &[]);
+        check(r#"{"a":1,"a":2,"a":3}"#, r#"{"a":3}"#, &["a"]);
+        check(r#"{"s":[{},{"t":{"x":1,"x":1}}]}"#, r#"{"s":[{},{"t":{"x":1}}]}"#, &["s[1].t.x"]);
+        check("9223372036854775807", "9223372036854775807", &[]);
+    }
+
+    #[test]
+    fn refuses_what_is_no_json() {
+        for text in ["", "{", "{}x", "[1,]", "\"\u{1}\"", "nul"] {
+            assert!(parse(text.as_bytes()).is_err(), "{text:?}");
+        }
+        let deep = "[".repeat(DEPTH_MAX + 1) + &"]".repeat(DEPTH_MAX + 1);
+        assert!(parse(deep.as_bytes()).is_err());
+    }
+}

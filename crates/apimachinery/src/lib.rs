@@ -1,0 +1,9 @@
+//! The generic object model of the Kubernetes API: dynamic values, schemas, metadata, `Status`, quantities, selectors
+//! and patches. Pure: no IO, no clock, and no kind's name.
+
+pub mod field;
+pub mod json;
+pub mod kind;
+pub mod schema;
+pub mod status;
+pub mod value;

@@ -1,0 +1,7 @@
+//! The generic Kubernetes API server. It serves whatever kinds it is given as records ([`corten_apimachinery::kind`]):
+//! HTTP and TLS, authentication, authorization and admission as traits, the registry with its watch cache, discovery,
+//! OpenAPI, streaming. It names no kind and has no unconditional write.
+
+pub mod admission;
+pub mod auth;
+pub mod registry;
