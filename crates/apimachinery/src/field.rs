@@ -67,7 +67,9 @@ pub enum FieldErrorKind {
     NotSupported,
     Forbidden,
     TooLong,
+    TooShort,
     TooMany,
+    TooFew,
     Internal,
     TypeInvalid,
 }
@@ -83,7 +85,9 @@ impl FieldErrorKind {
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
+            Self::TooShort => "FieldValueTooShort",
             Self::TooMany => "FieldValueTooMany",
+            Self::TooFew => "FieldValueTooFew",
             Self::Internal => "InternalError",
             Self::TypeInvalid => "FieldValueTypeInvalid",
         }
@@ -98,7 +102,9 @@ impl FieldErrorKind {
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
+            Self::TooShort => "Too short",
             Self::TooMany => "Too many",
+            Self::TooFew => "Too few",
             Self::Internal => "Internal error",
         }
     }
@@ -109,7 +115,7 @@ impl FieldErrorKind {
 pub struct FieldError {
     pub kind: FieldErrorKind,
     pub field: String,
-    /// What stood there; not printed for required, forbidden, too long and internal errors.
+    /// What stood there; not printed for required, forbidden, too long, too short and internal errors.
     pub value: Value,
     pub detail: String,
 }
@@ -123,7 +129,7 @@ impl FieldError {
             FieldErrorKind::Required
                 | FieldErrorKind::Forbidden
                 | FieldErrorKind::TooLong
-                | FieldErrorKind::TooMany
+                | FieldErrorKind::TooShort
                 | FieldErrorKind::Internal
         ) {
             write!(text, ": {}", go_value(&self.value)).expect("writing to a string cannot fail");
@@ -149,9 +155,35 @@ fn go_value(value: &Value) -> String {
         Value::Bool(flag) => flag.to_string(),
         Value::Int(number) => number.to_string(),
         Value::Float(number) => number.to_string(),
-        Value::String(text) => format!("{text:?}"),
+        Value::String(text) => go_quoted(text),
         Value::Array(_) | Value::Object(_) => crate::json::to_string(value),
     }
+}
+
+/// A string as Go's `%q` prints it.
+pub fn go_quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for character in text.chars() {
+        match character {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\r' => out.push_str("\\r"),
+            '\t' => out.push_str("\\t"),
+            '\u{7}' => out.push_str("\\a"),
+            '\u{8}' => out.push_str("\\b"),
+            '\u{b}' => out.push_str("\\v"),
+            '\u{c}' => out.push_str("\\f"),
+            c if c.is_ascii_control() => write!(out, "\\x{:02x}", c as u32).expect("writing to a string cannot fail"),
+            c if c.is_control() || (c.is_whitespace() && c != ' ') => {
+                write!(out, "\\u{:04x}", c as u32).expect("writing to a string cannot fail");
+            }
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
 }
 
 /// The errors of one object, in the order they were found.
@@ -185,16 +217,19 @@ impl FieldErrors {
 
     /// `supported` is printed in the order given: `supported values: "A", "B"`.
     pub fn not_supported(&mut self, path: &FieldPath, value: impl Into<Value>, supported: &[&str]) {
-        let quoted: Vec<String> = supported.iter().map(|text| format!("{text:?}")).collect();
+        let quoted: Vec<String> = supported.iter().map(|text| go_quoted(text)).collect();
         self.push(FieldErrorKind::NotSupported, path, value, format!("supported values: {}", quoted.join(", ")));
     }
 
     pub fn too_long(&mut self, path: &FieldPath, bytes_max: usize) {
-        self.push(FieldErrorKind::TooLong, path, Value::Null, format!("may not be more than {bytes_max} bytes"));
+        let unit = if bytes_max == 1 { "byte" } else { "bytes" };
+        self.push(FieldErrorKind::TooLong, path, Value::Null, format!("may not be more than {bytes_max} {unit}"));
     }
 
-    pub fn too_many(&mut self, path: &FieldPath, items_max: usize) {
-        self.push(FieldErrorKind::TooMany, path, Value::Null, format!("must have at most {items_max} items"));
+    pub fn too_many(&mut self, path: &FieldPath, items: usize, items_max: usize) {
+        let unit = if items_max == 1 { "item" } else { "items" };
+        let items = i64::try_from(items).unwrap_or(i64::MAX);
+        self.push(FieldErrorKind::TooMany, path, items, format!("must have at most {items_max} {unit}"));
     }
 
     pub fn extend(&mut self, other: FieldErrors) {
@@ -224,5 +259,42 @@ impl fmt::Display for FieldErrors {
             [one] => f.write_str(one),
             many => write!(f, "[{}]", many.join(", ")),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(fill: impl FnOnce(&FieldPath, &mut FieldErrors), expect: &str) {
+        let mut errors = FieldErrors::default();
+        fill(&FieldPath::new("spec").child("ports").index(1), &mut errors);
+        assert_eq!(errors.to_string(), expect);
+    }
+
+    #[test]
+    fn texts_are_upstreams() {
+        check(|path, e| e.required(path, ""), "spec.ports[1]: Required value");
+        check(|path, e| e.invalid(path, -1, "must be positive"), "spec.ports[1]: Invalid value: -1: must be positive");
+        check(|path, e| e.invalid(path, "a\"b\n\u{1}", ""), r#"spec.ports[1]: Invalid value: "a\"b\n\x01""#);
+        check(|path, e| e.too_many(path, 3, 1), "spec.ports[1]: Too many: 3: must have at most 1 item");
+        check(|path, e| e.too_long(path, 63), "spec.ports[1]: Too long: may not be more than 63 bytes");
+        check(
+            |path, e| e.not_supported(path, "x", &["TCP", "UDP"]),
+            r#"spec.ports[1]: Unsupported value: "x": supported values: "TCP", "UDP""#,
+        );
+        check(|path, e| e.duplicate(&path.child("name"), "a"), r#"spec.ports[1].name: Duplicate value: "a""#);
+    }
+
+    #[test]
+    fn several_errors_are_a_list_with_each_text_once() {
+        check(
+            |path, e| {
+                e.required(path, "");
+                e.required(path, "");
+                e.forbidden(path, "no");
+            },
+            "[spec.ports[1]: Required value, spec.ports[1]: Forbidden: no]",
+        );
     }
 }
