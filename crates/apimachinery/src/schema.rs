@@ -8,7 +8,7 @@ use std::any::Any;
 
 use crate::field::{FieldErrors, FieldPath};
 use crate::kind::Validation;
-use crate::value::Value;
+use crate::value::{Str, Value};
 
 /// The schema of one kind in one version.
 pub trait ObjectSchema: Send + Sync + Any {
@@ -65,7 +65,7 @@ pub enum ListKind<'a> {
     Atomic,
     Set,
     /// Items are told apart by these fields.
-    Map(&'a [&'a str]),
+    Map(&'a [Str]),
 }
 
 /// Strategic merge patch's tags on one field (`patchStrategy`, `patchMergeKey`).

@@ -10,7 +10,7 @@ pub struct Structural {
     pub additional: Option<Box<Structural>>,
     pub items: Option<Box<Structural>>,
     pub list_type: Str,
-    pub list_keys: Vec<&'static str>,
+    pub list_keys: Vec<Str>,
     pub map_atomic: bool,
     pub preserve_unknown: bool,
     /// The other keywords, as declared.

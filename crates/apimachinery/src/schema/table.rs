@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use super::{ListKind, Node, PatchTags};
 use crate::field::{FieldErrors, FieldPath};
-use crate::value::Map;
+use crate::value::{Map, Str};
 
 /// Index of a type in its [`TypeTable`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -63,7 +63,7 @@ pub enum ListTag {
     #[default]
     Atomic,
     Set,
-    Map(Vec<&'static str>),
+    Map(Vec<Str>),
 }
 
 /// The type of a field's value.
