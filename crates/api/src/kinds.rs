@@ -1,0 +1,53 @@
+//! Rules that belong to a kind as a whole: strategy, columns, selectable fields, subresources, conversions.
+//!
+//! One file an API group (or kind, where it is long), each with `pub(crate) const KINDS: &[KindRules]`, listed in
+//! [`ALL`]. A kind without an entry is served all the same, with what the facts say and default rules.
+
+use corten_apimachinery::kind::{Column, Conversion, SelectableField, Serve, Strategy};
+
+/// What is not in the facts of one kind. Every hook starts from the default and is left out where that holds.
+///
+/// ```
+/// use corten_api::kinds::KindRules;
+/// use corten_apimachinery::kind::Strategy;
+/// const RULES: KindRules = KindRules {
+///     strategy: |base| Strategy { generation: true, ..base },
+///     ..KindRules::new("apps", "Deployment")
+/// };
+/// ```
+#[derive(Clone, Copy)]
+pub struct KindRules {
+    pub group: &'static str,
+    pub kind: &'static str,
+    /// Versions for which this entry holds; empty for all.
+    pub versions: &'static [&'static str],
+    /// Gets the default strategy: [`Strategy::default`], with `status` set where there is a status subresource.
+    pub strategy: fn(Strategy) -> Strategy,
+    /// All columns, `Name` and `Age` included; empty stands for these two.
+    pub columns: fn() -> Vec<Column>,
+    /// Besides `metadata.name` and `metadata.namespace`.
+    pub selectable_fields: fn() -> Vec<SelectableField>,
+    /// Who answers a subresource. Where this gives `None`: `status` and `scale` (by `spec.replicas`, `status.replicas`
+    /// and `spec.selector`) are generic, all others are handlers that the binary registers.
+    pub serve: fn(subresource: &str) -> Option<Serve>,
+    /// For a version that is not the stored one and differs from it in more than `apiVersion`.
+    pub convert: fn(version: &str) -> Option<Conversion>,
+}
+
+impl KindRules {
+    pub const fn new(group: &'static str, kind: &'static str) -> Self {
+        Self {
+            group,
+            kind,
+            versions: &[],
+            strategy: |base| base,
+            columns: Vec::new,
+            selectable_fields: Vec::new,
+            serve: |_| None,
+            convert: |_| None,
+        }
+    }
+}
+
+/// Every table of kinds.
+pub const ALL: &[&[KindRules]] = &[];
