@@ -216,6 +216,12 @@ impl IntoIterator for Map {
     }
 }
 
+impl Extend<(Str, Value)> for Map {
+    fn extend<I: IntoIterator<Item = (Str, Value)>>(&mut self, fields: I) {
+        self.0.extend(fields);
+    }
+}
+
 impl FromIterator<(Str, Value)> for Map {
     fn from_iter<I: IntoIterator<Item = (Str, Value)>>(fields: I) -> Self {
         Self(fields.into_iter().collect())
