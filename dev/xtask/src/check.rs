@@ -1,0 +1,31 @@
+//! `cargo xtask check`: what a change must pass before anything runs.
+
+use anyhow::{Result, ensure};
+
+use crate::step::{self, cargo};
+use crate::{root, tidy};
+
+pub(crate) fn run() -> Result<()> {
+    step::run(cargo(&["fmt", "--all", "--check"]))?;
+    tidiness()?;
+    step::run(cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    deny()
+}
+
+fn tidiness() -> Result<()> {
+    let problems = tidy::check(&root())?;
+    for problem in &problems {
+        println!("{problem}");
+    }
+    ensure!(problems.is_empty(), "{} tidy problems", problems.len());
+    Ok(())
+}
+
+/// Licences, bans and sources. cargo-deny takes minutes to build, so it is used where it is installed.
+fn deny() -> Result<()> {
+    if step::output("cargo-deny", &["--version"]).is_none() {
+        println!("NOT CHECKED: licences, bans, sources. To check them: cargo install --locked cargo-deny");
+        return Ok(());
+    }
+    step::run(cargo(&["deny", "check", "bans", "licenses", "sources"]))
+}

@@ -1,0 +1,53 @@
+//! The workspace's commands. The same ones run in CI.
+//!
+//! `cargo xtask check` formats, lints, tidies; `cargo xtask test` runs every test, with what it needs built first.
+
+mod check;
+mod requirements;
+mod step;
+mod test;
+mod tidy;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Result, bail};
+
+const USAGE: &str = "usage: cargo xtask COMMAND
+
+  check   format, lints and tidy rules; licences and bans where cargo-deny is installed
+  test    every test of the workspace; says what is missing on this machine and how to get it
+";
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let (command, rest) = arguments.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    env::set_current_dir(root())?;
+    match (command, rest) {
+        ("check", []) => check::run(),
+        ("test", []) => test::run(),
+        ("help" | "--help" | "-h", _) => {
+            print!("{USAGE}");
+            Ok(())
+        }
+        ("", _) => bail!("no command\n{USAGE}"),
+        _ => bail!("unknown command {:?}\n{USAGE}", arguments.join(" ")),
+    }
+}
+
+/// The workspace's root.
+fn root() -> PathBuf {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR"));
+    own.ancestors().nth(2).expect("dev/xtask lies two folders below the root").to_owned()
+}

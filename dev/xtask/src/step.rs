@@ -1,0 +1,45 @@
+//! Runs commands one after the other, visibly: what runs, how long it took, which one failed.
+
+use std::env;
+use std::ffi::OsStr;
+use std::process::Command;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+
+/// Runs a command to its end; anything but success is an error that names it.
+pub(crate) fn run(mut command: Command) -> Result<()> {
+    let text = show(&command);
+    println!("$ {text}");
+    let started = now();
+    let status = command.status().with_context(|| format!("cannot start {text}"))?;
+    println!("  {:.1} s: {text}", started.elapsed().as_secs_f64());
+    if !status.success() {
+        bail!("{text}: {status}");
+    }
+    Ok(())
+}
+
+/// A command's standard output; `None` if it cannot be started or fails.
+pub(crate) fn output(program: &str, arguments: &[&str]) -> Option<String> {
+    let output = Command::new(program).args(arguments).output().ok().filter(|output| output.status.success())?;
+    String::from_utf8(output.stdout).ok().map(|text| text.trim().to_owned())
+}
+
+/// The cargo that runs this program.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.args(arguments);
+    command
+}
+
+fn show(command: &Command) -> String {
+    let words: Vec<_> =
+        [command.get_program()].into_iter().chain(command.get_args()).map(OsStr::to_string_lossy).collect();
+    words.join(" ")
+}
+
+#[expect(clippy::disallowed_methods, reason = "prints how long a step took; nothing is decided by it")]
+fn now() -> Instant {
+    Instant::now()
+}
