@@ -5,6 +5,9 @@
 //! (https://etcd.io/docs/v3.6/learning/api_guarantees/); the embedded engine keeps them with a write-ahead log and the
 //! objects in memory.
 
+mod digest;
+pub mod model;
+
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -15,6 +18,9 @@ use futures_core::future::BoxFuture;
 
 /// A point in the store's one history. Starts at 1; every write takes the next one. 0 is "before everything".
 pub type Revision = u64;
+
+/// The revision of a new store. Its first write gets the next one.
+pub const REVISION_FIRST: Revision = 1;
 
 /// One key's state at some revision.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +42,7 @@ pub struct Entry {
 pub enum At {
     /// Everything acknowledged before the call began.
     Latest,
-    /// This revision or a later one; waits for it a bounded time.
+    /// This revision or a later one; waits for it up to [`FUTURE_WAIT`].
     AtLeast(Revision),
     /// Exactly this revision.
     Exact(Revision),
@@ -135,7 +141,7 @@ pub enum StoreError {
     Indeterminate(String),
     #[error("the store is damaged: {0}")]
     Corrupt(String),
-    #[error("the value has {size} bytes, more than {size_max}")]
+    #[error("the key or value has {size} bytes, more than {size_max}")]
     TooLarge { size: usize, size_max: usize },
     #[error("the store is closed")]
     Closed,
@@ -143,6 +149,25 @@ pub enum StoreError {
 
 /// The largest value that any engine accepts (etcd's `--max-request-bytes` is of this order).
 pub const VALUE_BYTES_MAX: usize = 3 * 1024 * 1024;
+
+/// The longest key that any engine accepts.
+pub const KEY_BYTES_MAX: usize = 4096;
+
+/// How long a read waits for a revision that is not there yet (upstream's watch cache waits as long).
+pub const FUTURE_WAIT: Duration = Duration::from_secs(3);
+
+fn check_size(key: &[u8], change: &Change) -> Result<(), StoreError> {
+    let value_bytes = match change {
+        Change::Put { value, .. } => value.len(),
+        Change::Delete => 0,
+    };
+    for (size, size_max) in [(key.len(), KEY_BYTES_MAX), (value_bytes, VALUE_BYTES_MAX)] {
+        if size > size_max {
+            return Err(StoreError::TooLarge { size, size_max });
+        }
+    }
+    Ok(())
+}
 
 /// A revisioned key-value store. All methods may be called concurrently; reads are linearizable unless `At` says
 /// otherwise.
@@ -162,10 +187,14 @@ pub trait Store: Send + Sync + 'static {
     ) -> BoxFuture<'_, Result<Page, StoreError>>;
 
     /// Writes if the expectation holds, and answers when the write is durable. A dropped future does not undo it.
+    /// A deletion that expects absence never holds.
     fn write(&self, key: Bytes, expect: Expect, change: Change) -> BoxFuture<'_, Result<Committed, StoreError>>;
 
-    /// Changes of keys with `prefix` after revision `from` (exclusive), then goes on with new ones.
-    /// Fails with [`StoreError::Compacted`] at once or later, when the reader has fallen behind the kept history.
+    /// Changes of keys with `prefix` after revision `from` (exclusive), then goes on with new ones. Whenever the reader
+    /// has caught up with revisions that brought it no event, [`Watched::Progress`] says so; the first time at once.
+    /// Fails with [`StoreError::Compacted`] at once or later, when the reader has fallen behind the kept history, and
+    /// with [`StoreError::Future`] where `from` is newer than the store. After [`Store::close`] the stream delivers what
+    /// is left and ends with [`StoreError::Closed`].
     fn watch(&self, prefix: &[u8], from: Revision) -> Result<WatchStream, StoreError>;
 
     /// Waits until the revision is durable and visible to reads.

@@ -1,0 +1,5 @@
+//! The tests of the store: one conformance suite for every engine, and what only the embedded one can suffer.
+
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
+mod conformance;
+mod reader;
