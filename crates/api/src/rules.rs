@@ -11,6 +11,8 @@
 //! would. A field without `omitempty` is there with its zero value: `""`, `0`, `false`, `{}`, and `null` for a list, map
 //! or pointer. New fields are inserted anywhere; the walk restores the canonical order.
 
+mod defaults;
+
 use corten_apimachinery::schema::table::ValidateFn;
 use corten_apimachinery::value::Map;
 
@@ -45,4 +47,18 @@ impl TypeRules {
 }
 
 /// Every table of rules.
-pub const ALL: &[RuleTable] = &[];
+pub const ALL: &[RuleTable] = &[
+    defaults::admission::RULES,
+    defaults::apps::RULES,
+    defaults::autoscaling::RULES,
+    defaults::batch::RULES,
+    defaults::cluster::RULES,
+    defaults::container::RULES,
+    defaults::extension::RULES,
+    defaults::networking::RULES,
+    defaults::pod::RULES,
+    defaults::resource::RULES,
+    defaults::service::RULES,
+    defaults::storage::RULES,
+    defaults::volume::RULES,
+];
