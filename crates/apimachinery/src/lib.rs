@@ -4,6 +4,10 @@
 pub mod field;
 pub mod json;
 pub mod kind;
+pub mod meta;
+pub mod name;
+pub mod quantity;
 pub mod schema;
 pub mod status;
+pub mod time;
 pub mod value;
