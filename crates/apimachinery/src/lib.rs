@@ -11,3 +11,4 @@ pub mod schema;
 pub mod status;
 pub mod time;
 pub mod value;
+pub mod yaml;
