@@ -1,0 +1,46 @@
+//! The command line.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+/// A platform in one binary, speaking the Kubernetes API.
+#[derive(Debug, Parser)]
+#[command(name = "corten", arg_required_else_help = true)]
+pub struct Arguments {
+    #[command(subcommand)]
+    pub verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Print the version.
+    Version,
+}
+
+/// Where this server is and what it is called.
+#[derive(Debug, Args)]
+pub struct Up {
+    /// Where everything is kept.
+    #[arg(long, value_name = "D", default_value = "/var/lib/corten")]
+    pub data_dir: PathBuf,
+    /// This server's node name [default: its host name].
+    #[arg(long, value_name = "N")]
+    pub name: Option<String>,
+    /// Where the API listens.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
+    pub listen: SocketAddr,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Arguments::command().debug_assert();
+    }
+}

@@ -1,0 +1,255 @@
+//! The cluster's certificates, under `D/pki`: two authorities that last ten years, and leaves that last thirty days and
+//! are made anew at half life. Everything is ECDSA on P-256. Asking for a leaf gives the stored one as long as it is
+//! good, so that start and renewal are the same step.
+
+mod leaf;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+
+use corten_stdx::clock::Clock;
+use rcgen::{
+    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair, KeyUsagePurpose,
+    PKCS_ECDSA_P256_SHA256,
+};
+use rustls::pki_types::CertificateDer;
+use rustls::pki_types::pem::PemObject as _;
+use x509_parser::prelude::{FromDer as _, X509Certificate};
+
+pub use leaf::Leaf;
+
+use crate::files::{FileError, read_if_there, write_private};
+
+const DAY_S: i64 = 24 * 3600;
+const AUTHORITY_S: i64 = 3652 * DAY_S;
+const LEAF_S: i64 = 30 * DAY_S;
+/// Certificates are valid a little before they are made, for clients whose clocks are behind.
+const BACKDATED_S: i64 = 300;
+
+pub struct Pki {
+    clock: Clock,
+    cluster: Authority,
+    front_proxy: Authority,
+    dir: PathBuf,
+}
+
+/// The names under which a server is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names {
+    pub dns: BTreeSet<String>,
+    pub ips: BTreeSet<IpAddr>,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum PkiError {
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error("{} cannot be used: {why}; restore it, or remove it and its key, start again and hand out new kubeconfigs", path.display())]
+    Authority { path: PathBuf, why: String },
+    #[error("the certificate {name} cannot be made")]
+    Making { name: &'static str, source: rcgen::Error },
+}
+
+/// A certificate authority with its key.
+struct Authority {
+    pem: String,
+    der: CertificateDer<'static>,
+    issuer: Issuer<'static, KeyPair>,
+}
+
+impl Pki {
+    /// Reads the authorities, or makes them.
+    pub fn open(dir: &Path, clock: Clock) -> Result<Self, PkiError> {
+        let cluster = Authority::open(dir, "ca", "corten cluster", &clock)?;
+        let front_proxy = Authority::open(dir, "front-proxy-ca", "corten front proxy", &clock)?;
+        Ok(Self { clock, cluster, front_proxy, dir: dir.to_owned() })
+    }
+
+    /// The cluster authority's certificate, as kubeconfigs carry it.
+    pub fn cluster_pem(&self) -> &str {
+        &self.cluster.pem
+    }
+
+    /// Against this the API server verifies client certificates.
+    pub fn cluster_der(&self) -> &CertificateDer<'static> {
+        &self.cluster.der
+    }
+
+    /// The API server's own certificate.
+    pub fn serving(&self, names: &Names) -> Result<Leaf, PkiError> {
+        let wanted = leaf::Wanted {
+            file: "apiserver",
+            common_name: "kube-apiserver",
+            organization: None,
+            names: names.clone(),
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+        };
+        self.leaf(&self.cluster, &wanted)
+    }
+
+    /// The administrator's client certificate: a member of `system:masters`.
+    pub fn administrator(&self) -> Result<Leaf, PkiError> {
+        let wanted = leaf::Wanted {
+            file: "admin",
+            common_name: "kubernetes-admin",
+            organization: Some("system:masters"),
+            names: Names::default(),
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        self.leaf(&self.cluster, &wanted)
+    }
+
+    /// The certificate with which the API server vouches for users to aggregated API servers.
+    pub fn front_proxy_client(&self) -> Result<Leaf, PkiError> {
+        let wanted = leaf::Wanted {
+            file: "front-proxy-client",
+            common_name: "front-proxy-client",
+            organization: None,
+            names: Names::default(),
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        self.leaf(&self.front_proxy, &wanted)
+    }
+
+    /// The stored leaf if it is still good, else a new one.
+    fn leaf(&self, authority: &Authority, wanted: &leaf::Wanted<'_>) -> Result<Leaf, PkiError> {
+        let now_s = self.clock.now_s();
+        let path = self.dir.join(format!("{}.pem", wanted.file));
+        let stored = read_if_there(&path)?.and_then(|text| Leaf::good(&text, wanted, authority, now_s));
+        if let Some(leaf) = stored {
+            return Ok(leaf);
+        }
+        let leaf = Leaf::make(wanted, authority, now_s)?;
+        write_private(&path, format!("{}{}", leaf.certificate_pem, leaf.key_pem).as_bytes())?;
+        tracing::info!(name = wanted.file, "made a certificate");
+        Ok(leaf)
+    }
+}
+
+impl Authority {
+    fn open(dir: &Path, file: &'static str, name: &str, clock: &Clock) -> Result<Self, PkiError> {
+        let (certificate, key) = (dir.join(format!("{file}.crt")), dir.join(format!("{file}.key")));
+        let (pem, key_pem) = match (read_if_there(&certificate)?, read_if_there(&key)?) {
+            (Some(pem), Some(key_pem)) => (pem, key_pem),
+            (None, _) => {
+                let (pem, key_pem) =
+                    make(name, clock.now_s()).map_err(|source| PkiError::Making { name: file, source })?;
+                // The key first: a certificate without its key would be refused at the next start.
+                write_private(&key, key_pem.as_bytes())?;
+                write_private(&certificate, pem.as_bytes())?;
+                (pem, key_pem)
+            }
+            (Some(_), None) => {
+                return Err(PkiError::Authority { path: certificate, why: "its key is missing".to_owned() });
+            }
+        };
+        let unusable = |why: String| PkiError::Authority { path: certificate.clone(), why };
+        Self::read(pem, &key_pem, clock.now_s()).map_err(unusable)
+    }
+
+    fn read(pem: String, key_pem: &str, now_s: i64) -> Result<Self, String> {
+        let text = |error: &dyn std::fmt::Display| error.to_string();
+        let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| text(&error))?;
+        let key = KeyPair::from_pem(key_pem).map_err(|error| text(&error))?;
+        let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| text(&error))?;
+        let validity = certificate.validity();
+        if now_s < validity.not_before.timestamp() {
+            return Err("it is not valid yet by this server's clock, which may be wrong".to_owned());
+        }
+        if now_s >= validity.not_after.timestamp() {
+            return Err("it has expired".to_owned());
+        }
+        if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err("its key belongs to another certificate".to_owned());
+        }
+        let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| text(&error))?;
+        Ok(Self { pem, der, issuer })
+    }
+}
+
+/// A self-signed authority: certificate and key.
+fn make(name: &str, now_s: i64) -> Result<(String, String), rcgen::Error> {
+    let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256)?;
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+    params.distinguished_name = rcgen::DistinguishedName::new();
+    params.distinguished_name.push(DnType::CommonName, name);
+    leaf::set_validity(&mut params, now_s - BACKDATED_S, now_s + AUTHORITY_S);
+    Ok((params.self_signed(&key)?.pem(), key.serialize_pem()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    const START_MS: i64 = 1_800_000_000_000;
+
+    fn names(dns: &str) -> Names {
+        Names { dns: [dns.to_owned()].into(), ips: [IpAddr::from([10, 96, 0, 1])].into() }
+    }
+
+    #[test]
+    fn leaves_stay_until_half_life_and_are_then_made_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = Clock::manual(START_MS);
+        let pki = Pki::open(dir.path(), clock.clone()).expect("made");
+        let first = pki.serving(&names("one")).expect("made");
+        assert_eq!(pki.serving(&names("one")).expect("stored"), first);
+        assert_ne!(pki.serving(&names("two")).expect("other names").certificate_pem, first.certificate_pem);
+        let first = pki.administrator().expect("made");
+        clock.advance(Duration::from_secs(14 * 24 * 3600));
+        assert_eq!(pki.administrator().expect("stored"), first);
+        clock.advance(Duration::from_secs(2 * 24 * 3600));
+        let second = pki.administrator().expect("renewed");
+        assert_ne!(second.certificate_pem, first.certificate_pem);
+        assert!(second.renew_at_s > first.renew_at_s + 14 * DAY_S);
+    }
+
+    #[test]
+    fn authorities_survive_a_restart_and_leaves_follow_a_new_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let open = || Pki::open(dir.path(), Clock::manual(START_MS));
+        let pki = open().expect("made");
+        let (authority, admin) = (pki.cluster_pem().to_owned(), pki.administrator().expect("made"));
+        let again = open().expect("read");
+        assert_eq!(again.cluster_pem(), authority);
+        assert_eq!(again.administrator().expect("stored"), admin);
+        std::fs::remove_file(dir.path().join("ca.crt")).expect("there");
+        let other = open().expect("made anew");
+        assert_ne!(other.cluster_pem(), authority);
+        assert_ne!(other.administrator().expect("made anew").certificate_pem, admin.certificate_pem);
+    }
+
+    #[test]
+    fn unusable_authorities_are_refused_with_their_path() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let check = |now_ms: i64, expect: &str| {
+            let text = Pki::open(dir.path(), Clock::manual(now_ms)).err().expect("refused").to_string();
+            assert!(text.contains("ca.crt") && text.contains(expect), "{text}");
+        };
+        Pki::open(dir.path(), Clock::manual(START_MS)).expect("made");
+        check(START_MS - 3_600_000, "clock");
+        check(START_MS + 11 * 366 * DAY_S * 1000, "expired");
+        let key = std::fs::read(dir.path().join("front-proxy-ca.key")).expect("there");
+        std::fs::write(dir.path().join("ca.key"), key).expect("written");
+        check(START_MS, "another certificate");
+        std::fs::remove_file(dir.path().join("ca.key")).expect("there");
+        check(START_MS, "key is missing");
+    }
+
+    #[test]
+    fn a_leaf_says_who_and_for_what() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let pki = Pki::open(dir.path(), Clock::manual(START_MS)).expect("made");
+        let admin = pki.administrator().expect("made");
+        let der = CertificateDer::from_pem_slice(admin.certificate_pem.as_bytes()).expect("a certificate");
+        let (_, certificate) = X509Certificate::from_der(&der).expect("a certificate");
+        assert_eq!(certificate.subject().to_string(), "O=system:masters, CN=kubernetes-admin");
+        let usage = certificate.extended_key_usage().expect("readable").expect("there");
+        assert!(usage.value.client_auth && !usage.value.server_auth);
+    }
+}

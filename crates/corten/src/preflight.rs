@@ -1,0 +1,80 @@
+//! What must hold before a start, and who stands in the way where it does not.
+
+use std::io::ErrorKind;
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
+
+/// A port that cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum ListenError {
+    #[error("port {} is in use{holder}; stop that, or choose another address with --listen ADDR:PORT", address.port())]
+    InUse { address: SocketAddr, holder: String },
+    #[error("{} is no address of this server; choose one of its own with --listen ADDR:PORT", address.ip())]
+    NotOurs { address: SocketAddr },
+    #[error("port {} needs root; run as root, or choose a port above 1023 with --listen ADDR:PORT", address.port())]
+    Forbidden { address: SocketAddr },
+    #[error("cannot listen on {address}; choose another address with --listen ADDR:PORT")]
+    Other { address: SocketAddr, source: std::io::Error },
+}
+
+/// Binds the API's address, or says who holds it.
+pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+    TcpListener::bind(address).map_err(|source| match source.kind() {
+        ErrorKind::AddrInUse => {
+            let holder = holder(Path::new("/proc"), address.port()).unwrap_or_default();
+            ListenError::InUse { address, holder }
+        }
+        ErrorKind::AddrNotAvailable => ListenError::NotOurs { address },
+        ErrorKind::PermissionDenied => ListenError::Forbidden { address },
+        _ => ListenError::Other { address, source },
+    })
+}
+
+/// ` by NAME (process PID)`: the process that listens on a TCP port, as far as this user may see it.
+fn holder(proc: &Path, port: u16) -> Option<String> {
+    let socket = ["net/tcp", "net/tcp6"].iter().find_map(|table| {
+        let text = std::fs::read_to_string(proc.join(table)).ok()?;
+        text.lines().find_map(|line| listening_inode(line, port))
+    })?;
+    let wanted = format!("socket:[{socket}]");
+    for process in std::fs::read_dir(proc).ok()?.flatten() {
+        let name = process.file_name();
+        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else { continue };
+        let Ok(files) = std::fs::read_dir(process.path().join("fd")) else { continue };
+        let holds = |link: std::io::Result<std::path::PathBuf>| link.is_ok_and(|to| to.as_os_str() == wanted.as_str());
+        if files.flatten().any(|file| holds(std::fs::read_link(file.path()))) {
+            let command = std::fs::read_to_string(process.path().join("comm")).unwrap_or_default();
+            return Some(format!(" by {} (process {pid})", command.trim()));
+        }
+    }
+    None
+}
+
+/// The socket's inode in a line of `/proc/net/tcp` if it listens (state 0A) on the port.
+fn listening_inode(line: &str, port: u16) -> Option<String> {
+    let fields: Vec<&str> = line.split_whitespace().collect();
+    let (_, hex) = fields.get(1)?.rsplit_once(':')?;
+    let listens = *fields.get(3)? == "0A" && u16::from_str_radix(hex, 16) == Ok(port);
+    listens.then_some((*fields.get(9)?).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_busy_port_names_its_holder_and_the_flag() {
+        let held = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let address = held.local_addr().expect("bound");
+        let text = listen(address).expect_err("held").to_string();
+        let expected = format!("(process {})", std::process::id());
+        assert!(text.contains(&format!("port {} is in use by ", address.port())), "{text}");
+        assert!(text.contains(&expected) && text.ends_with("--listen ADDR:PORT"), "{text}");
+    }
+
+    #[test]
+    fn a_foreign_address_is_named() {
+        let text = listen(([192, 0, 2, 1], 0).into()).expect_err("a documentation address").to_string();
+        assert!(text.contains("192.0.2.1 is no address of this server"), "{text}");
+    }
+}
