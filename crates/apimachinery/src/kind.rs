@@ -70,13 +70,19 @@ pub struct Strategy {
     pub generation: bool,
     /// `status` is written through its subresource alone: dropped on create, kept on update.
     pub status: bool,
+    /// Where `status` is set: a create keeps it all the same (an agent registers itself together with its state).
+    pub status_on_create: bool,
     /// What becomes of dependents when a delete request does not say.
     pub default_propagation: Propagation,
     /// `PUT` to an absent name creates it.
     pub create_on_update: bool,
     /// `PUT` without a resourceVersion is taken as it stands.
     pub unconditional_update: bool,
-    /// Runs after defaults, before admission's validating half: clears what users may not set, derives fields.
+    /// Objects are gone so many seconds after their last write.
+    pub ttl_s: Option<u64>,
+    /// Runs on create and on update of the object itself, after defaults, system metadata and the rules for status and
+    /// generation above, before admission's validating half: clears what users may not set, derives fields. The second
+    /// value is the stored object on update.
     pub prepare: Option<fn(&mut Value, Option<&Value>)>,
     /// Rules that hold for the whole object; those of one schema type are attached to the type.
     pub validate: Option<fn(Validation<'_>, &mut FieldErrors)>,
@@ -103,9 +109,11 @@ impl Default for Strategy {
             name: NameRule::DnsSubdomain,
             generation: false,
             status: false,
+            status_on_create: false,
             default_propagation: Propagation::Background,
             create_on_update: false,
             unconditional_update: true,
+            ttl_s: None,
             prepare: None,
             validate: None,
             warn: None,
