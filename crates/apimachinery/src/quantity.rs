@@ -61,6 +61,8 @@ struct Parts<'a> {
     /// Digits after the point.
     fraction: &'a str,
     suffix: &'a str,
+    /// No digit stands before the suffix.
+    empty: bool,
 }
 
 /// What a suffix stands for.
@@ -74,6 +76,9 @@ impl Quantity {
     pub fn parse(text: &str) -> Result<Self, QuantityError> {
         let parts = Parts::split(text)?;
         let scale = Scale::of(parts.suffix).ok_or(QuantityError::Suffix)?;
+        if parts.empty && (scale.exponent < NANO || scale.exponent >= 50 && scale.format == Format::BinarySi) {
+            return Err(QuantityError::Numeric);
+        }
         let mut quantity = match scale.format {
             Format::BinarySi => parts.binary(scale.exponent)?,
             format => parts.decimal(format, scale.exponent)?,
@@ -270,9 +275,10 @@ impl<'a> Parts<'a> {
         if !exponent.bytes().all(|byte| byte.is_ascii_digit()) {
             return Err(QuantityError::Format);
         }
+        let empty = all.is_empty() && fraction.is_empty();
         let stripped = all.trim_start_matches('0');
         let whole = if stripped.is_empty() { "0" } else { stripped };
-        Ok(Self { negative, whole, fraction, suffix })
+        Ok(Self { negative, whole, fraction, suffix, empty })
     }
 
     fn decimal(&self, format: Format, exponent: i32) -> Result<Quantity, QuantityError> {
@@ -514,6 +520,8 @@ mod tests {
             ("0x10", QuantityError::Format),
             ("1ki", QuantityError::Suffix),
             ("１", QuantityError::Format),
+            ("Ei", QuantityError::Numeric),
+            ("e-10", QuantityError::Numeric),
             (&"9".repeat(60), QuantityError::Numeric),
         ] {
             assert_eq!(Quantity::parse(text).map(|quantity| quantity.to_string()), Err(error), "{text}");
