@@ -9,6 +9,7 @@ pub mod meta;
 pub mod name;
 pub mod quantity;
 pub mod schema;
+pub mod selector;
 pub mod status;
 pub mod time;
 pub mod value;
