@@ -4,6 +4,7 @@
 pub mod access;
 pub mod admission;
 pub mod authn;
+pub mod bootstrap;
 pub mod lookup;
 pub mod rbac;
 pub mod seal;
