@@ -91,6 +91,11 @@ pub struct Strategy {
     /// Delete marks the object and waits for a node to confirm: gives the grace period in seconds for an object and the
     /// period asked for. `None`: deletes at once.
     pub graceful: Option<fn(&Value, Option<i64>) -> i64>,
+    /// Whether the object may not go yet although its metadata has no finalizers (finalizers in its spec): a delete
+    /// marks it, and the update that lets it go deletes it.
+    pub hold: Option<fn(&Value) -> bool>,
+    /// A delete answers with the object it had, not with a `Status`.
+    pub delete_returns_object: bool,
 }
 
 /// One object under validation.
@@ -118,6 +123,8 @@ impl Default for Strategy {
             validate: None,
             warn: None,
             graceful: None,
+            hold: None,
+            delete_returns_object: false,
         }
     }
 }

@@ -4,5 +4,8 @@
 
 pub mod admission;
 pub mod auth;
+mod cache;
 pub mod http;
 pub mod registry;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;

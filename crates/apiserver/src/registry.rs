@@ -1,6 +1,29 @@
 //! The registry: one path for every kind from a decoded body to the store and back. What differs between kinds stands
 //! in their records. This file holds the vocabulary; the verbs are one file each below.
 
+mod admit;
+mod conform;
+mod create;
+mod delete;
+mod engine;
+mod get;
+pub(crate) mod key;
+mod kinds;
+mod list;
+mod metadata;
+pub(crate) mod object;
+mod options;
+mod scale;
+pub mod seal;
+mod select;
+pub(crate) mod storage;
+mod update;
+mod watch;
+
+pub use engine::Registry;
+pub use kinds::KindSet;
+pub use object::ObjectError;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

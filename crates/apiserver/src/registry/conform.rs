@@ -1,0 +1,129 @@
+//! From a decoded body to an object of the kind, with upstream's texts for what does not fit
+//! (`k8s.io/apiserver/pkg/endpoints/handlers`).
+
+use std::fmt::Write as _;
+
+use corten_apimachinery::json;
+use corten_apimachinery::kind::{GroupVersionKind, KindInfo};
+use corten_apimachinery::status::Status;
+use corten_apimachinery::value::Value;
+
+use super::kinds::KindSet;
+use super::{Body, FieldValidation};
+
+/// How much of an unrecognised body the refusal repeats, as upstream.
+const SUMMARY_BYTES: usize = 30;
+
+/// An object of the kind, without defaults, and the warnings that its text deserves.
+pub(super) fn conform(
+    kinds: &KindSet,
+    kind: &KindInfo,
+    body: Body,
+    validation: FieldValidation,
+) -> Result<(Value, Vec<String>), Status> {
+    let Body { mut value, duplicates } = body;
+    check_type(kinds, kind, &value)?;
+    set_type(kind, &mut value);
+    let conformed = kind.schema.conform(value).map_err(|error| cannot_be_handled(&kind.gvk, kind, &error.0))?;
+    let mut strict = conformed.unknown;
+    strict.extend(duplicates.iter().map(|path| format!("duplicate field {path:?}")));
+    match validation {
+        FieldValidation::Ignore => Ok((conformed.value, Vec::new())),
+        FieldValidation::Warn => Ok((conformed.value, strict)),
+        FieldValidation::Strict if strict.is_empty() => Ok((conformed.value, strict)),
+        FieldValidation::Strict => Err(cannot_be_handled(&kind.gvk, kind, &strict_error(&strict))),
+    }
+}
+
+/// `strict decoding error: unknown field "spec.a", duplicate field "spec.b"`.
+pub(super) fn strict_error(strict: &[String]) -> String {
+    format!("strict decoding error: {}", strict.join(", "))
+}
+
+/// Sets what a body may leave out, since the URL says it.
+pub(super) fn set_type(kind: &KindInfo, value: &mut Value) {
+    if let Some(map) = value.as_object_mut() {
+        map.insert("kind", kind.gvk.kind.clone());
+        map.insert("apiVersion", kind.gvk.api_version());
+    }
+}
+
+/// Refuses a body that says to be something else than what the URL names.
+fn check_type(kinds: &KindSet, kind: &KindInfo, value: &Value) -> Result<(), Status> {
+    let Some(map) = value.as_object() else {
+        return Err(unrecognised(kind, value));
+    };
+    let text = |key: &str| match map.get(key) {
+        None | Some(Value::Null) => Ok(""),
+        Some(Value::String(text)) => Ok(text.as_str()),
+        Some(_) => Err(unrecognised(kind, value)),
+    };
+    let (api_version, name) = (text("apiVersion")?, text("kind")?);
+    let wanted = kind.gvk.api_version();
+    let api_version = if api_version.is_empty() { &wanted } else { api_version };
+    let name = if name.is_empty() { &kind.gvk.kind } else { name };
+    if api_version == wanted && name == kind.gvk.kind {
+        return Ok(());
+    }
+    let claimed = GroupVersionKind::from_api_version(api_version, name);
+    if kinds.kind(&claimed).is_none() {
+        let why = format!(
+            "no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
+        );
+        return Err(cannot_be_handled(&claimed, kind, &why));
+    }
+    if name == kind.gvk.kind {
+        return Err(Status::bad_request(format!(
+            "the API version in the data ({api_version}) does not match the expected API version ({wanted})"
+        )));
+    }
+    let hub = if kind.gvk.group.is_empty() { "core" } else { kind.gvk.group.split('.').next().unwrap_or_default() };
+    let why = format!(
+        "converting ({version}.{name}) to ({hub}.{wanted}): unknown conversion",
+        version = claimed.version,
+        wanted = kind.gvk.kind,
+    );
+    Err(cannot_be_handled(&claimed, kind, &why))
+}
+
+fn cannot_be_handled(claimed: &GroupVersionKind, kind: &KindInfo, why: &str) -> Status {
+    Status::bad_request(format!(
+        "{} in version {:?} cannot be handled as a {}: {why}",
+        claimed.kind, claimed.version, kind.gvk.kind
+    ))
+}
+
+fn unrecognised(kind: &KindInfo, value: &Value) -> Status {
+    let what = match value {
+        Value::Array(_) => "array",
+        Value::String(_) => "string",
+        Value::Bool(_) => "bool",
+        Value::Int(_) | Value::Float(_) => "number",
+        Value::Null | Value::Object(_) => "object",
+    };
+    let text = json::to_string(value);
+    Status::bad_request(format!(
+        "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: \
+         cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
+         Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
+        kind.gvk.kind,
+        summary(text.as_bytes()),
+    ))
+}
+
+/// The beginning of a body: as it is where it looks like JSON's object, else in hexadecimal.
+fn summary(body: &[u8]) -> String {
+    let shown = &body[..body.len().min(SUMMARY_BYTES)];
+    let mut text = String::new();
+    if body.first() == Some(&b'{') {
+        text.push_str(&String::from_utf8_lossy(shown));
+    } else {
+        for byte in shown {
+            write!(text, "{byte:02x}").expect("writing to a string cannot fail");
+        }
+    }
+    if body.len() > SUMMARY_BYTES {
+        text.push_str(" ...");
+    }
+    text
+}

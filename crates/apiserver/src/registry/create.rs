@@ -1,0 +1,218 @@
+//! Create.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use corten_apimachinery::field::FieldErrors;
+use corten_apimachinery::kind::{KindInfo, Validation};
+use corten_apimachinery::meta::{self, metadata_mut};
+use corten_apimachinery::status::{Details, Status};
+use corten_apimachinery::value::Value;
+use corten_store::{Entry, Expect, Revision};
+
+use super::engine::Registry;
+use super::storage::WriteError;
+use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
+use super::{admit, conform, key, metadata, object};
+use crate::admission::Operation;
+
+/// Names tried for one `generateName` before the client is told to try again; upstream's figure.
+const GENERATED_NAMES_MAX: usize = 8;
+
+impl Registry {
+    /// Writes a new object. `target.name` is empty where the body (or the server) names it.
+    pub async fn create(
+        &self,
+        context: &Context,
+        target: &Target,
+        body: Body,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
+        let kind = &target.kind;
+        let (mut value, mut warnings) = conform::conform(&self.kinds(), kind, body, options.field_validation)?;
+        metadata::clear_system_fields(&mut value);
+        metadata::settle_namespace(kind, &target.namespace, &mut value)?;
+        warnings.extend(metadata::dedup_owners(&mut value, false));
+        self.create_conformed(context, target, value, options, warnings).await
+    }
+
+    /// Creates an object that is already of the kind, as a create on update and an apply do.
+    pub(super) async fn create_conformed(
+        &self,
+        context: &Context,
+        target: &Target,
+        mut value: Value,
+        options: WriteOptions,
+        mut warnings: Vec<String>,
+    ) -> Result<Written, Status> {
+        let kind = &target.kind;
+        kind.schema.default(&mut value);
+        let named = Target { name: admit::name_of(target, &value), ..target.clone() };
+        let mut chain = self.admission(context, &named, Operation::Create, None, options.dry_run);
+        if !chain.is_empty() {
+            value = chain.mutate(value).await?;
+            kind.schema.default(&mut value);
+            warnings.extend(metadata::dedup_owners(&mut value, true));
+        }
+        warnings.extend(chain.into_warnings());
+        let mut attempts = 1;
+        loop {
+            let draft = value.clone();
+            match self.create_once(context, &named, draft, options, &mut warnings).await {
+                Err(Refused::Exists { generated: true, .. }) if attempts < GENERATED_NAMES_MAX => attempts += 1,
+                Err(refused) => return Err(refused.into_status(kind)),
+                Ok(object) => return Ok(Written { object, created: true, warnings }),
+            }
+        }
+    }
+
+    /// One attempt, under one generated name where that is asked for.
+    async fn create_once(
+        &self,
+        context: &Context,
+        target: &Target,
+        mut value: Value,
+        options: WriteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Shown, Refused> {
+        let kind = &target.kind;
+        metadata::set_system_fields(&mut value, &self.0.clock, &self.0.random);
+        let generated = metadata::generate_name(&mut value, &self.0.random);
+        metadata::settle_namespace(kind, &target.namespace, &mut value)?;
+        prepare_new(kind, &mut value);
+        warnings.extend(check(kind, &value, None, "")?);
+        let mut chain = self.admission(context, target, Operation::Create, None, options.dry_run);
+        value = chain.validate(value).await?;
+        for warning in chain.into_warnings() {
+            if !warnings.contains(&warning) {
+                warnings.push(warning);
+            }
+        }
+        if !matches!(value.str_at(&["metadata", "resourceVersion"]), "" | "0") {
+            return Err(resource_version_on_create().into());
+        }
+        let name = value.str_at(&["metadata", "name"]).to_owned();
+        let home = self.home(kind);
+        let key = key::absolute(&home, &target.namespace, &name);
+        let (stored, bytes) = self.to_storage(kind, &value)?;
+        let exists = |entry: Option<Arc<Entry>>| Refused::Exists {
+            name: name.clone(),
+            asked_generated: !value.str_at(&["metadata", "generateName"]).is_empty(),
+            generated,
+            deleting: entry.and_then(|entry| self.object_of(&home, &entry).ok()).is_some_and(|own| own.head.deleting),
+        };
+        let revision = if options.dry_run {
+            match self.0.storage.entry(&key).await? {
+                Some(entry) => return Err(exists(Some(entry))),
+                None => 0,
+            }
+        } else {
+            let ttl = time_to_live(kind);
+            match self.0.storage.put(&home, key, Expect::Absent, bytes, ttl).await {
+                Ok(revision) => revision,
+                Err(WriteError::Conflict(entry)) => return Err(exists(entry)),
+                Err(WriteError::Refused(status)) => return Err(status.into()),
+            }
+        };
+        Ok(shown(kind, &home, &stored, revision))
+    }
+
+    /// The stored version of an object, as a tree and as bytes.
+    pub(super) fn to_storage(&self, kind: &KindInfo, value: &Value) -> Result<(Value, Bytes), Status> {
+        let stored = match &kind.convert {
+            None => value.clone(),
+            Some(convert) => (convert.to_storage)(value.clone()).map_err(Status::internal)?,
+        };
+        let bytes = object::encode(&stored);
+        Ok((stored, bytes))
+    }
+}
+
+/// A written object as the answer shows it.
+pub(super) fn shown(kind: &Arc<KindInfo>, home: &KindInfo, stored: &Value, revision: Revision) -> Shown {
+    Shown { kind: kind.clone(), object: Arc::new(Object::of(stored, revision, &home.selectable_fields)) }
+}
+
+pub(super) fn time_to_live(kind: &KindInfo) -> Option<Duration> {
+    kind.strategy.ttl_s.map(Duration::from_secs)
+}
+
+/// What every kind has in common when it begins.
+fn prepare_new(kind: &KindInfo, value: &mut Value) {
+    if kind.strategy.status
+        && !kind.strategy.status_on_create
+        && let Some(map) = value.as_object_mut()
+    {
+        map.remove("status");
+    }
+    if kind.strategy.generation {
+        metadata_mut(value).insert("generation", 1);
+    }
+    if let Some(prepare) = kind.strategy.prepare {
+        prepare(value, None);
+    }
+}
+
+/// The kind's rules; the texts it wants the client to be told.
+pub(super) fn check(
+    kind: &KindInfo,
+    value: &Value,
+    old: Option<&Value>,
+    subresource: &str,
+) -> Result<Vec<String>, Status> {
+    let mut errors = FieldErrors::default();
+    match old {
+        None => meta::validate_create(value, kind.namespaced(), kind.strategy.name, &mut errors),
+        Some(old) => meta::validate_update(value, old, &mut errors),
+    }
+    errors.extend(kind.validate(Validation { object: value, old, subresource }));
+    if !errors.is_empty() {
+        let name = value.str_at(&["metadata", "name"]);
+        return Err(Status::invalid(&kind.gvk.group, &kind.gvk.kind, name, &errors));
+    }
+    Ok(kind.strategy.warn.map(|warn| warn(value, old)).unwrap_or_default())
+}
+
+/// Why an attempt to create failed.
+enum Refused {
+    Exists {
+        name: String,
+        /// The body has a `generateName`, whether or not it was used.
+        asked_generated: bool,
+        /// The server chose the name, and may choose another.
+        generated: bool,
+        deleting: bool,
+    },
+    Status(Status),
+}
+
+impl From<Status> for Refused {
+    fn from(status: Status) -> Self {
+        Self::Status(status)
+    }
+}
+
+impl Refused {
+    fn into_status(self, kind: &KindInfo) -> Status {
+        let (name, asked_generated, deleting) = match self {
+            Self::Status(status) => return status,
+            Self::Exists { name, asked_generated, deleting, .. } => (name, asked_generated, deleting),
+        };
+        let mut status = Status::already_exists(&kind.gvk.group, &kind.plural, &name);
+        if asked_generated {
+            status.message.push_str(", the server was not able to generate a unique name for the object");
+            status.details.get_or_insert_with(Box::<Details>::default).retry_after_s = 1;
+        }
+        if deleting {
+            status.message.insert_str(0, "object is being deleted: ");
+        }
+        status
+    }
+}
+
+/// Upstream's answer, which has no reason.
+fn resource_version_on_create() -> Status {
+    let message = "resourceVersion should not be set on objects to be created".to_owned();
+    Status { code: 500, reason: "", message, details: None, continue_token: None }
+}

@@ -1,0 +1,268 @@
+//! Update: from the stored object and what a request makes of it to one conditional write.
+//!
+//! `PUT`, patches and the scale subresource share this path; they differ in how the new object comes about. Every write
+//! is based on the entry that the new object was made from. Where somebody else was faster, the object is made anew
+//! from what is there then; a request that insists on a revision fails at that.
+
+use std::sync::Arc;
+
+use corten_apimachinery::field::{FieldErrors, FieldPath};
+use corten_apimachinery::kind::{KindInfo, Serve};
+use corten_apimachinery::meta::{Meta, metadata_mut};
+use corten_apimachinery::status::Status;
+use corten_apimachinery::value::Value;
+use corten_store::{Entry, Expect};
+
+use super::create::{check, shown, time_to_live};
+use super::engine::{Registry, not_found};
+use super::get::unreadable;
+use super::storage::WriteError;
+use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
+use super::{conform, key, metadata};
+use crate::admission::Operation;
+
+/// Writers that may be faster before the client is told to try again. Upstream goes on until the request's deadline;
+/// this is about as far as that gets it.
+const CONFLICTS_MAX: usize = 100;
+
+/// One write of an object that exists.
+pub(super) struct Rewrite<'a> {
+    pub(super) registry: &'a Registry,
+    pub(super) context: &'a Context,
+    pub(super) target: &'a Target,
+    pub(super) options: WriteOptions,
+}
+
+/// How the new object is made from the stored one (both in the target's version); may add warnings.
+pub(super) trait Make: Fn(&Value, &mut Vec<String>) -> Result<Value, Status> + Send + Sync {}
+
+impl<F: Fn(&Value, &mut Vec<String>) -> Result<Value, Status> + Send + Sync> Make for F {}
+
+impl Registry {
+    /// Replaces an object, or what a subresource shows of it.
+    pub async fn update(
+        &self,
+        context: &Context,
+        target: &Target,
+        body: Body,
+        options: WriteOptions,
+    ) -> Result<Written, Status> {
+        let kind = &target.kind;
+        if let Some(Serve::Scale(paths)) = serve_of(target)? {
+            return self.update_scale(context, target, paths, body, options).await;
+        }
+        let (mut value, mut warnings) = conform::conform(&self.kinds(), kind, body, options.field_validation)?;
+        settle_identity(target, &mut value)?;
+        kind.schema.default(&mut value);
+        warnings.extend(metadata::dedup_owners(&mut value, false));
+        let make = |_: &Value, told: &mut Vec<String>| {
+            told.extend(warnings.iter().cloned());
+            Ok(value.clone())
+        };
+        let rewrite = Rewrite { registry: self, context, target, options };
+        match rewrite.run(&make).await? {
+            Some(written) => Ok(written),
+            None if kind.strategy.create_on_update && target.subresource.is_empty() => {
+                if !Meta::of(&value).uid().is_empty() {
+                    return Err(uid_mismatch(target, Meta::of(&value).uid(), ""));
+                }
+                metadata_mut(&mut value).remove("resourceVersion");
+                self.create_conformed(context, target, value, options, warnings).await
+            }
+            None => Err(not_found(kind, &target.name)),
+        }
+    }
+}
+
+impl Rewrite<'_> {
+    /// Writes what `make` makes of the stored object; `None` where there is none.
+    pub(super) async fn run(&self, make: &dyn Make) -> Result<Option<Written>, Status> {
+        let target = self.target;
+        let kind = &target.kind;
+        if !key::is_segment(&target.name) {
+            return Ok(None);
+        }
+        let home = self.registry.home(kind);
+        let key = key::absolute(&home, &target.namespace, &target.name);
+        let mut entry = self.registry.0.storage.entry(&key).await?;
+        for _ in 0..CONFLICTS_MAX {
+            let Some(current) = entry else { return Ok(None) };
+            match self.once(&home, &current, make).await {
+                Ok(written) => return Ok(Some(written)),
+                Err(WriteError::Refused(status)) => return Err(status),
+                Err(WriteError::Conflict(now)) => entry = now,
+            }
+        }
+        Err(Status::modified(&kind.gvk.group, &kind.plural, &target.name))
+    }
+
+    async fn once(&self, home: &Arc<KindInfo>, entry: &Entry, make: &dyn Make) -> Result<Written, WriteError> {
+        let kind = &self.target.kind;
+        let stored = self.registry.object_of(home, entry)?;
+        let old = Shown { kind: kind.clone(), object: stored.clone() };
+        let old = Arc::new(old.to_value().map_err(|error| unreadable(&entry.key, &error))?);
+        let mut warnings = Vec::new();
+        let mut new = make(&old, &mut warnings)?;
+        self.check_preconditions(&mut new, &old)?;
+        let (context, target) = (self.context, self.target);
+        let dry_run = self.options.dry_run;
+        let mut chain = self.registry.admission(context, target, Operation::Update, Some(old.clone()), dry_run);
+        if !chain.is_empty() {
+            new = chain.mutate(new).await?;
+            kind.schema.default(&mut new);
+            warnings.extend(metadata::dedup_owners(&mut new, true));
+        }
+        prepare(self.target, &mut new, &old)?;
+        warnings.extend(check(kind, &new, Some(&old), &self.target.subresource)?);
+        new = chain.validate(new).await?;
+        warnings.extend(chain.into_warnings());
+        let object = self.commit(home, entry, &stored, &new).await?;
+        Ok(Written { object, created: false, warnings })
+    }
+
+    /// A body's UID and revision, where it has them, are the stored object's.
+    fn check_preconditions(&self, new: &mut Value, old: &Value) -> Result<(), Status> {
+        let kind = &self.target.kind;
+        let (meta, stored) = (Meta::of(new), Meta::of(old));
+        if !meta.uid().is_empty() && meta.uid() != stored.uid() {
+            return Err(uid_mismatch(self.target, meta.uid(), stored.uid()));
+        }
+        match meta.resource_version() {
+            "" | "0" if kind.strategy.unconditional_update => {
+                metadata_mut(new).insert("resourceVersion", stored.resource_version());
+                Ok(())
+            }
+            "" | "0" => {
+                let mut errors = FieldErrors::default();
+                let path = FieldPath::new("metadata").child("resourceVersion");
+                errors.invalid(&path, 0, "must be specified for an update");
+                Err(Status::invalid(&kind.gvk.group, &kind.plural, &self.target.name, &errors))
+            }
+            same if same == stored.resource_version() => Ok(()),
+            _ => Err(Status::modified(&kind.gvk.group, &kind.plural, &self.target.name)),
+        }
+    }
+
+    /// One conditional write: the new object, nothing where it is as before, or the deletion that it completes.
+    async fn commit(
+        &self,
+        home: &Arc<KindInfo>,
+        entry: &Entry,
+        stored: &Arc<Object>,
+        new: &Value,
+    ) -> Result<Shown, WriteError> {
+        let kind = &self.target.kind;
+        let storage = &self.registry.0.storage;
+        let (next, bytes) = self.registry.to_storage(kind, new)?;
+        if completes_deletion(kind, new) {
+            if !self.options.dry_run {
+                storage.delete(entry.key.clone(), entry.mod_revision).await?;
+            }
+            return Ok(shown(kind, home, &next, entry.mod_revision));
+        }
+        if bytes == stored.json {
+            return Ok(Shown { kind: kind.clone(), object: stored.clone() });
+        }
+        if self.options.dry_run {
+            return Ok(shown(kind, home, &next, entry.mod_revision));
+        }
+        let expect = Expect::Revision(entry.mod_revision);
+        let revision = storage.put(home, entry.key.clone(), expect, bytes, time_to_live(kind)).await?;
+        Ok(shown(kind, home, &next, revision))
+    }
+}
+
+/// How a target's subresource is served; `None` for the object itself.
+pub(super) fn serve_of(target: &Target) -> Result<Option<&Serve>, Status> {
+    if target.subresource.is_empty() {
+        return Ok(None);
+    }
+    match target.kind.subresource(&target.subresource).map(|sub| &sub.serve) {
+        None | Some(Serve::Handler) => Err(Status::unknown_path()),
+        generic => Ok(generic),
+    }
+}
+
+/// The body's name and namespace are the URL's.
+pub(super) fn settle_identity(target: &Target, value: &mut Value) -> Result<(), Status> {
+    metadata::settle_namespace(&target.kind, &target.namespace, value)?;
+    let (asked, name) = (&target.name, Meta::of(value).name());
+    if name.is_empty() {
+        let why = format!("the name of the object ({asked} based on URL) was undeterminable: name must be provided");
+        return Err(Status::bad_request(why));
+    }
+    if name != asked.as_str() {
+        let why = format!("the name of the object ({name}) does not match the name on the URL ({asked})");
+        return Err(Status::bad_request(why));
+    }
+    Ok(())
+}
+
+/// What the request may not change is as stored; what follows from the change is derived.
+fn prepare(target: &Target, new: &mut Value, old: &Value) -> Result<(), Status> {
+    let kind = &target.kind;
+    metadata::settle_namespace(kind, &target.namespace, new)?;
+    let serve = serve_of(target)?;
+    match serve {
+        None if kind.strategy.status => take_over(new, old, "status"),
+        None => {}
+        Some(Serve::Status) => {
+            let mut whole = old.clone();
+            for part in ["metadata", "status"] {
+                take_over(&mut whole, new, part);
+            }
+            *new = whole;
+        }
+        Some(Serve::Part(filter)) => filter(new, old),
+        Some(Serve::Scale(_) | Serve::Handler) => {}
+    }
+    metadata::keep_system_fields(new, old);
+    if let Some(prepare) = kind.strategy.prepare.filter(|_| serve.is_none()) {
+        prepare(new, Some(old));
+    }
+    let generation = Meta::of(old).generation();
+    if kind.strategy.generation && Meta::of(new).generation() == generation && differs_in_intent(new, old) {
+        metadata_mut(new).insert("generation", generation + 1);
+    }
+    Ok(())
+}
+
+/// Makes one top-level field what it is in another object.
+fn take_over(value: &mut Value, from: &Value, field: &str) {
+    if let Some(map) = value.as_object_mut() {
+        match from.get(field) {
+            Some(part) => map.insert(field, part.clone()),
+            None => map.remove(field),
+        };
+    }
+}
+
+/// Whether anything outside metadata and status is different.
+fn differs_in_intent(new: &Value, old: &Value) -> bool {
+    let empty = corten_apimachinery::value::Map::new();
+    let [new, old] = [new, old].map(|value| value.as_object().unwrap_or(&empty));
+    let intent = |key: &str| !matches!(key, "metadata" | "status");
+    let count = |map: &corten_apimachinery::value::Map| map.keys().filter(|key| intent(key)).count();
+    count(new) != count(old) || new.iter().any(|(key, value)| intent(key) && old.get(key) != Some(value))
+}
+
+/// Whether an object that is being deleted has nothing left to wait for.
+fn completes_deletion(kind: &KindInfo, new: &Value) -> bool {
+    let meta = Meta::of(new);
+    meta.deletion_timestamp().is_some()
+        && meta.finalizers().next().is_none()
+        && meta.deletion_grace_period_seconds().unwrap_or_default() == 0
+        && !kind.strategy.hold.is_some_and(|hold| hold(new))
+}
+
+/// Upstream's text for a body whose UID is another object's.
+fn uid_mismatch(target: &Target, asked: &str, stored: &str) -> Status {
+    let kind = &target.kind;
+    let key = key::absolute(kind, &target.namespace, &target.name);
+    let why = format!(
+        "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
+         UID in precondition: {asked}, UID in object meta: {stored}",
+        key.escape_ascii()
+    );
+    Status::conflict(&kind.gvk.group, &kind.plural, &target.name, &why)
+}

@@ -1,0 +1,212 @@
+//! The cases. Each takes a registry that serves the kind and a sample of it, and panics with the kind's name where the
+//! kind does not behave.
+
+use std::sync::Arc;
+
+use corten_apimachinery::kind::KindInfo;
+use corten_apimachinery::status::Status;
+use corten_apimachinery::value::Value;
+use futures_util::StreamExt as _;
+
+use super::{body, context, target};
+use crate::registry::{FieldValidation, ListOptions, Registry, Shown, Target, WatchEvent, WriteOptions};
+
+/// A kind and an object of it that can be created as it stands.
+#[derive(Clone)]
+pub struct Sample {
+    pub kind: Arc<KindInfo>,
+    /// A valid object; its name is replaced by each case.
+    pub object: Value,
+    /// A top-level part and a field in it that no schema knows: `("spec", "bogus")`.
+    pub part: &'static str,
+}
+
+/// Runs all cases, one after the other, each under names of its own.
+pub async fn all(registry: &Registry, sample: &Sample) {
+    create(registry, sample).await;
+    bad_field(registry, sample).await;
+    pages(registry, sample).await;
+    watch(registry, sample).await;
+}
+
+impl Sample {
+    /// The object under a name.
+    pub fn named(&self, name: &str) -> Value {
+        let mut object = self.object.clone();
+        object.object_entry("metadata").insert("name", name);
+        object
+    }
+
+    fn collection(&self) -> Target {
+        target(&self.kind, "")
+    }
+
+    fn target(&self, name: &str) -> Target {
+        target(&self.kind, name)
+    }
+
+    fn resource(&self) -> String {
+        self.kind.group_resource().to_string()
+    }
+}
+
+/// Creates the sample under a name.
+///
+/// # Panics
+/// If that is refused.
+pub async fn make(registry: &Registry, sample: &Sample, name: &str) -> Value {
+    let written =
+        registry.create(&context(), &sample.collection(), body(sample.named(name)), WriteOptions::default()).await;
+    let written = written.unwrap_or_else(|status| panic!("{}: create {name}: {status}", sample.kind.gvk));
+    tree(&written.object)
+}
+
+fn tree(shown: &Shown) -> Value {
+    let value = shown.to_value().expect("what was just written can be read");
+    let mut json = Vec::new();
+    shown.write_json(&mut json).expect("what was just written can be printed");
+    let printed = corten_apimachinery::json::parse(&json).expect("printed JSON parses").value;
+    assert_eq!(printed, value, "both ways to show an object agree");
+    value
+}
+
+#[track_caller]
+fn refused<T>(answer: Result<T, Status>, code: u16, message: &str) {
+    match answer {
+        Ok(_) => panic!("accepted instead of: {code} {message}"),
+        Err(status) => assert_eq!((status.code, status.message.as_str()), (code, message)),
+    }
+}
+
+/// Create sets identity, age and generation, drops status, answers 201, refuses doubles, makes up names.
+pub async fn create(registry: &Registry, sample: &Sample) {
+    let made = make(registry, sample, "create-a").await;
+    let about = &sample.kind.gvk;
+    assert_eq!(made.str_at(&["metadata", "name"]), "create-a", "{about}");
+    assert_eq!(made.str_at(&["metadata", "uid"]).len(), 36, "{about}");
+    assert_eq!(made.str_at(&["metadata", "creationTimestamp"]), "2026-01-01T00:00:00Z", "{about}");
+    assert_eq!(made.str_at(&["apiVersion"]), about.api_version(), "{about}");
+    assert_eq!(made.i64_at(&["metadata", "generation"]), sample.kind.strategy.generation.then_some(1), "{about}");
+    let revision: u64 = made.str_at(&["metadata", "resourceVersion"]).parse().expect("a decimal revision");
+    assert!(revision > 1, "{about}");
+    let got = registry.get(&sample.target("create-a"), &ListOptions::default()).await.expect("just created");
+    assert_eq!(tree(&got), made, "{about}");
+
+    let again = registry
+        .create(&context(), &sample.collection(), body(sample.named("create-a")), WriteOptions::default())
+        .await;
+    refused(again, 409, &format!("{} \"create-a\" already exists", sample.resource()));
+
+    let mut unnamed = sample.named("");
+    unnamed.object_entry("metadata").remove("name");
+    unnamed.object_entry("metadata").insert("generateName", "create-");
+    let made = registry.create(&context(), &sample.collection(), body(unnamed), WriteOptions::default()).await;
+    let made = made.unwrap_or_else(|status| panic!("{about}: {status}"));
+    assert!(made.created, "{about}");
+    assert_eq!(tree(&made.object).str_at(&["metadata", "name"]).len(), "create-".len() + 5, "{about}");
+
+    let dry = WriteOptions { dry_run: true, ..WriteOptions::default() };
+    let made = registry.create(&context(), &sample.collection(), body(sample.named("create-dry")), dry).await;
+    let made = made.unwrap_or_else(|status| panic!("{about}: {status}"));
+    assert_eq!(tree(&made.object).str_at(&["metadata", "resourceVersion"]), "", "{about}");
+    let absent = registry.get(&sample.target("create-dry"), &ListOptions::default()).await;
+    refused(absent, 404, &format!("{} \"create-dry\" not found", sample.resource()));
+}
+
+/// An unknown field is dropped silently, with a warning, or refused, as the client asks.
+pub async fn bad_field(registry: &Registry, sample: &Sample) {
+    let mut bad = sample.named("bad-field");
+    bad.object_entry(sample.part).insert("bogus", 1);
+    let unknown = format!("unknown field \"{}.bogus\"", sample.part);
+    let create = async |validation| {
+        let mut bad = body(bad.clone());
+        bad.duplicates.push("metadata.name".to_owned());
+        let options = WriteOptions { dry_run: true, field_validation: validation, ..WriteOptions::default() };
+        registry.create(&context(), &sample.collection(), bad, options).await
+    };
+    let ignored = create(FieldValidation::Ignore).await.expect("ignored");
+    assert_eq!(ignored.warnings, [""; 0]);
+    assert!(tree(&ignored.object).at(&[sample.part, "bogus"]).is_none(), "{}", sample.kind.gvk);
+    let warned = create(FieldValidation::Warn).await.expect("warned");
+    assert_eq!(warned.warnings, [unknown.as_str(), r#"duplicate field "metadata.name""#]);
+    let (version, kind) = (&sample.kind.gvk.version, &sample.kind.gvk.kind);
+    let message = format!(
+        "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {unknown}, duplicate \
+         field \"metadata.name\""
+    );
+    refused(create(FieldValidation::Strict).await, 400, &message);
+}
+
+/// Pages of one list show one revision, whatever is written meanwhile.
+pub async fn pages(registry: &Registry, sample: &Sample) {
+    for name in ["page-a", "page-b", "page-c", "page-d"] {
+        make(registry, sample, name).await;
+    }
+    let namespace = sample.collection().namespace;
+    let list = async |options: ListOptions| {
+        let list = registry.list(&sample.kind, &namespace, &options).await.expect("a list");
+        let names: Vec<String> = list.items.iter().map(|object| object.head.name.to_string()).collect();
+        (list, names)
+    };
+    let (whole, all) = list(ListOptions::default()).await;
+    assert!(whole.continue_token.is_empty() && whole.remaining.is_none(), "{}", sample.kind.gvk);
+    let mut sorted = all.clone();
+    sorted.sort();
+    assert_eq!(all, sorted, "{}", sample.kind.gvk);
+
+    let (mut page, mut names) = list(ListOptions { limit: 2, ..ListOptions::default() }).await;
+    assert_eq!(page.remaining, Some(all.len() as u64 - 2));
+    let revision = page.revision;
+    make(registry, sample, "page-late").await;
+    while !page.continue_token.is_empty() {
+        let options = ListOptions { limit: 2, continue_token: page.continue_token, ..ListOptions::default() };
+        let (next, more) = list(options).await;
+        assert_eq!(next.revision, revision, "{}", sample.kind.gvk);
+        names.extend(more);
+        page = next;
+    }
+    assert_eq!(names, all, "{}: a later object is not in", sample.kind.gvk);
+    let (_, now) = list(ListOptions::default()).await;
+    assert_eq!(now.len(), all.len() + 1, "{}", sample.kind.gvk);
+}
+
+/// A watch begins with what is there, or goes on after a revision; every change comes once, in order.
+pub async fn watch(registry: &Registry, sample: &Sample) {
+    let namespace = sample.collection().namespace;
+    let first = make(registry, sample, "watch-a").await;
+    let revision = first.str_at(&["metadata", "resourceVersion"]).to_owned();
+    let options = ListOptions { resource_version: revision, ..ListOptions::default() };
+    let mut changes = registry.watch(&sample.kind, &namespace, &options).await.expect("a watch");
+    let second = make(registry, sample, "watch-b").await;
+    match changes.next().await {
+        Some(WatchEvent::Added(object)) => assert_eq!(tree(&object), second, "{}", sample.kind.gvk),
+        _ => panic!("{}: ADDED of the second object expected", sample.kind.gvk),
+    }
+    let mut everything = registry.watch(&sample.kind, &namespace, &ListOptions::default()).await.expect("a watch");
+    let list = registry.list(&sample.kind, &namespace, &ListOptions::default()).await.expect("a list");
+    for object in list.items {
+        match everything.next().await {
+            Some(WatchEvent::Added(added)) => assert_eq!(added.object.head, object.head, "{}", sample.kind.gvk),
+            _ => panic!("{}: ADDED of {} expected", sample.kind.gvk, object.head.name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use corten_apimachinery::value;
+
+    use super::super::{Bench, kinds};
+    use super::*;
+
+    fn sample(bench: &Bench, plural: &str) -> Sample {
+        Sample { kind: bench.kind(plural), object: value!({"spec": {"color": "red", "replicas": 2}}), part: "spec" }
+    }
+
+    #[tokio::test]
+    async fn a_namespaced_and_a_cluster_kind_pass() {
+        let bench = Bench::new([kinds::widget(), kinds::gadget(), kinds::scale()]);
+        all(&bench.registry, &sample(&bench, "widgets")).await;
+        all(&bench.registry, &sample(&bench, "gadgets")).await;
+    }
+}
