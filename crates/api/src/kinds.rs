@@ -23,7 +23,8 @@ pub struct KindRules {
     pub versions: &'static [&'static str],
     /// Gets the default strategy: [`Strategy::default`], with `status` set where there is a status subresource.
     pub strategy: fn(Strategy) -> Strategy,
-    /// All columns, `Name` and `Age` included; empty stands for these two.
+    /// All columns, `Name` and `Age` included. Empty stands for `Name` and `Created At`, as upstream prints a kind without
+    /// columns of its own.
     pub columns: fn() -> Vec<Column>,
     /// Besides `metadata.name` and `metadata.namespace`.
     pub selectable_fields: fn() -> Vec<SelectableField>,
