@@ -6,6 +6,7 @@
 //! objects in memory.
 
 mod digest;
+pub mod embedded;
 pub mod model;
 
 use std::pin::Pin;

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use corten_stdx::clock::Clock;
+use corten_stdx::random::Random;
+use corten_store::embedded::disk::Directory;
+use corten_store::embedded::{EmbeddedStore, Options};
 use corten_store::model::ModelStore;
 use corten_store::{
     At, Change, Committed, Entry, Event, Expect, KEY_BYTES_MAX, Revision, Store, StoreError, VALUE_BYTES_MAX, Watched,
@@ -28,12 +31,39 @@ fn model() -> Engine {
     Engine { store, clock, expire: Box::new(move || expire.expire()), _directory: None }
 }
 
+fn embedded() -> Engine {
+    let clock = Clock::manual(1_000_000);
+    let directory = tempfile::tempdir().unwrap();
+    let mut options = Options::new(clock.clone(), &Random::seeded(1));
+    options.limits.reserve_bytes = 1 << 20;
+    let disk = Directory::open(directory.path()).unwrap();
+    let store = Arc::new(EmbeddedStore::open(disk, options).unwrap());
+    let expire = store.clone();
+    let expire = move || {
+        let expire = expire.clone();
+        let thread = std::thread::spawn(move || block_on(expire.expire()).unwrap());
+        thread.join().unwrap();
+    };
+    Engine { store, clock, expire: Box::new(expire), _directory: Some(directory) }
+}
+
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
+}
+
 macro_rules! on_every_engine {
     ($($check:ident),* $(,)?) => {
         mod on_the_model {
             $(#[tokio::test]
             async fn $check() {
                 super::$check(super::model()).await;
+            })*
+        }
+
+        mod on_the_embedded_store {
+            $(#[tokio::test]
+            async fn $check() {
+                super::$check(super::embedded()).await;
             })*
         }
     };
