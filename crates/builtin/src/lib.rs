@@ -1,6 +1,14 @@
 //! What the API server must know of kinds. The generic server asks through its traits (authenticators, authorizers,
 //! admission, connectors); what stands here answers, and may name the kinds that it reads.
 
+pub mod access;
+pub mod admission;
 pub mod authn;
+pub mod bootstrap;
+#[cfg(test)]
+mod fixture;
+pub mod follow;
+pub mod install;
+pub mod lookup;
 pub mod rbac;
 pub mod seal;

@@ -5,6 +5,7 @@ pub mod aggregation;
 pub mod authorizer;
 pub mod defaults;
 pub mod escalation;
+pub mod feed;
 pub mod index;
 pub mod rule;
 

@@ -8,11 +8,45 @@ use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
+use corten_apiserver::registry::seal::{self, Sealer};
 use corten_stdx::random::Random;
 
 const PREFIX: &str = "corten:aesgcm:v1:";
 const KEY_BYTES: usize = 32;
 const ID_BYTES_MAX: usize = 32;
+
+/// Seals the objects of some resources, and keeps all others in plain text.
+pub struct Sealing {
+    keys: Keyring,
+    /// Qualified names: `secrets`, `things.example.com`.
+    resources: Vec<String>,
+}
+
+impl Sealing {
+    pub fn new(keys: Keyring, resources: &[&str]) -> Self {
+        Self { keys, resources: resources.iter().map(ToString::to_string).collect() }
+    }
+
+    fn seals(&self, resource: &str) -> bool {
+        self.resources.iter().any(|own| own == resource)
+    }
+}
+
+impl Sealer for Sealing {
+    fn seal(&self, resource: &str, key: &[u8], plain: Bytes) -> Result<Bytes, seal::SealError> {
+        if !self.seals(resource) {
+            return Ok(plain);
+        }
+        self.keys.seal(key, &plain).map_err(|error| seal::SealError(error.to_string()))
+    }
+
+    fn open(&self, resource: &str, key: &[u8], sealed: Bytes) -> Result<Bytes, seal::SealError> {
+        if !self.seals(resource) {
+            return Ok(sealed);
+        }
+        self.keys.open(key, &sealed).map_err(|error| seal::SealError(error.to_string()))
+    }
+}
 
 /// The master keys, oldest first.
 pub struct Keyring {
