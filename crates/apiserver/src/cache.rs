@@ -71,6 +71,8 @@ struct Live {
 pub(crate) struct Snapshot {
     pub(crate) objects: Objects,
     pub(crate) broken: Arc<BTreeMap<Str, ObjectError>>,
+    /// The last change that is in, or when the cache was filled.
+    pub(crate) changed: Revision,
     /// Nothing at or below it is missing, nothing above it is in.
     pub(crate) revision: Revision,
 }
@@ -136,16 +138,16 @@ impl Cache {
         matches!(&*self.read(), State::Closed(_))
     }
 
-    /// Everything as it is now; `reached` is the feed's revision, read before the call.
-    pub(crate) fn snapshot(&self, reached: Revision) -> Result<Snapshot, Status> {
+    /// Everything as it is now; `reached` is the feed's revision, read before the call. `None` once it is closed.
+    fn snapshot(&self, reached: Revision) -> Option<Snapshot> {
         match &*self.read() {
-            State::Live(live) => Ok(Snapshot {
+            State::Live(live) => Some(Snapshot {
                 objects: live.objects.clone(),
                 broken: live.broken.clone(),
+                changed: live.revision,
                 revision: live.revision.max(reached),
             }),
-            State::Closed(why) => Err(why.clone()),
-            State::Filling(_) => Err(Status::unavailable("the watch cache is being filled")),
+            State::Filling(_) | State::Closed(_) => None,
         }
     }
 
@@ -235,7 +237,7 @@ impl Snapshot {
     /// A snapshot of a page that the store listed at an older revision.
     pub(crate) fn of_page(page: &Page, home: &KindInfo, opener: &Opener) -> Self {
         let live = Live::of(page, home, opener);
-        Self { objects: live.objects, broken: live.broken, revision: page.revision }
+        Self { objects: live.objects, broken: live.broken, changed: page.revision, revision: page.revision }
     }
 }
 

@@ -13,7 +13,7 @@ use corten_store::{At, Event, Revision, Store, StoreError, Watched};
 use futures_util::StreamExt as _;
 use tokio::sync::watch;
 
-use super::{Cache, Cursor, cursor, too_old};
+use super::{Cache, Cursor, Snapshot, cursor, too_old};
 use crate::registry::storage::{Opener, refusal};
 
 /// What every key of an object starts with.
@@ -61,6 +61,25 @@ impl Caches {
         }
     }
 
+    /// A kind's objects in a state that includes a revision; `None`: everything acknowledged before the call.
+    pub(crate) async fn snapshot(
+        &self,
+        home: &Arc<KindInfo>,
+        revision: Option<Revision>,
+    ) -> Result<(Arc<Cache>, Snapshot), Status> {
+        loop {
+            let cache = self.of(home).await?;
+            let reached = match revision {
+                None => self.catch_up().await?,
+                Some(revision) => self.wait(revision).await?,
+            };
+            // Closed meanwhile: there is a new cache to ask.
+            if let Some(snapshot) = cache.snapshot(reached) {
+                return Ok((cache, snapshot));
+            }
+        }
+    }
+
     /// The cache, if somebody has asked for it before; possibly not filled yet.
     pub(crate) fn existing(&self, storage_prefix: &str) -> Option<Arc<Cache>> {
         self.0.caches.read().unwrap_or_else(PoisonError::into_inner).get(storage_prefix).cloned()
@@ -103,7 +122,7 @@ impl Caches {
     }
 
     /// Waits until the caches hold everything that was acknowledged before the call.
-    pub(crate) async fn catch_up(&self) -> Result<Revision, Status> {
+    async fn catch_up(&self) -> Result<Revision, Status> {
         let (_, current) = self.0.store.get(ROOT, At::Latest).await.map_err(|error| refusal(&error))?;
         self.wait(current).await
     }

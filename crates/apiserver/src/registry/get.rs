@@ -56,8 +56,7 @@ impl Registry {
     /// The object in any state that is not older than a revision.
     async fn cached_object(&self, target: &Target, revision: u64) -> Result<Arc<Object>, Status> {
         let home = self.home(&target.kind);
-        let cache = self.0.caches.of(&home).await?;
-        let snapshot = cache.snapshot(self.0.caches.wait(revision).await?)?;
+        let (_, snapshot) = self.0.caches.snapshot(&home, Some(revision)).await?;
         let relative = key::relative(&home, &target.namespace, &target.name);
         match snapshot.object(&home, &relative)? {
             Some(object) => Ok(object),

@@ -266,3 +266,101 @@ fn uid_mismatch(target: &Target, asked: &str, stored: &str) -> Status {
     );
     Status::conflict(&kind.gvk.group, &kind.plural, &target.name, &why)
 }
+
+#[cfg(test)]
+mod tests {
+    use corten_apimachinery::value;
+    use futures_util::StreamExt as _;
+    use futures_util::future::join_all;
+
+    use super::super::{ListOptions, WatchEvent};
+    use super::*;
+    use crate::testing::{Bench, body, context, kinds, target};
+
+    async fn make(bench: &Bench) -> Target {
+        let target = target(&bench.kind("widgets"), "a");
+        let value = value!({"metadata": {"name": "a"}, "spec": {"replicas": 0}});
+        bench.registry.create(&context(), &target, body(value), WriteOptions::default()).await.unwrap();
+        target
+    }
+
+    /// Reads the object, adds one, writes it; starts again where somebody was faster.
+    async fn add_one(bench: &Bench, target: &Target) {
+        loop {
+            let shown = bench.registry.get(target, &ListOptions::default()).await.unwrap();
+            let mut value = shown.to_value().unwrap();
+            let replicas = value.i64_at(&["spec", "replicas"]).unwrap();
+            value.object_entry("spec").insert("replicas", replicas + 1);
+            match bench.registry.update(&context(), target, body(value), WriteOptions::default()).await {
+                Ok(_) => return,
+                Err(status) => assert_eq!(status.code, 409, "{status}"),
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+    async fn concurrent_writers_lose_nothing_and_all_watchers_see_the_same() {
+        const WRITERS: i64 = 32;
+        const EACH: i64 = 8;
+        let bench = Arc::new(Bench::new([kinds::widget()]));
+        let target = make(&bench).await;
+        let watch = |_| async {
+            let watch = bench.registry.watch(&target.kind, "default", &ListOptions::default()).await.unwrap();
+            watch.take(usize::try_from(1 + WRITERS * EACH).unwrap()).map(|event| match event {
+                WatchEvent::Added(shown) | WatchEvent::Modified(shown) => {
+                    (shown.object.revision, shown.to_value().unwrap().i64_at(&["spec", "replicas"]).unwrap())
+                }
+                _ => panic!("nothing else happens"),
+            })
+        };
+        let watches = join_all((0..4).map(watch)).await;
+        let (done, mut writers) = tokio::sync::mpsc::channel::<()>(1);
+        for _ in 0..WRITERS {
+            let (bench, target, done) = (bench.clone(), target.clone(), done.clone());
+            bench.clone().tasks.spawn("writer", async move {
+                for _ in 0..EACH {
+                    add_one(&bench, &target).await;
+                }
+                drop(done);
+            });
+        }
+        drop(done);
+        let histories: Vec<Vec<(u64, i64)>> = join_all(watches.into_iter().map(|watch| watch.collect())).await;
+        assert!(writers.recv().await.is_none());
+        let expected: Vec<i64> = (0..=WRITERS * EACH).collect();
+        assert_eq!(histories[0].iter().map(|(_, replicas)| *replicas).collect::<Vec<_>>(), expected);
+        assert!(histories[0].is_sorted_by(|a, b| a.0 < b.0));
+        assert!(histories.iter().all(|history| *history == histories[0]));
+        assert_eq!(bench.tasks.panics(), 0);
+    }
+
+    #[tokio::test]
+    async fn scale_shows_and_sets_replicas_alone() {
+        let bench = Bench::new([kinds::widget(), kinds::scale()]);
+        let mut target = make(&bench).await;
+        target.subresource = "scale".into();
+        let shown = bench.registry.get(&target, &ListOptions::default()).await.unwrap();
+        let mut scale = shown.to_value().unwrap();
+        assert_eq!(scale.str_at(&["kind"]), "Scale");
+        assert_eq!(scale.at(&["spec"]), Some(&Value::object()));
+        assert_eq!(scale.i64_at(&["status", "replicas"]), Some(0));
+        scale.object_entry("spec").insert("replicas", 3);
+        let options = WriteOptions::default();
+        let written = bench.registry.update(&context(), &target, body(scale.clone()), options).await.unwrap();
+        assert_eq!(written.object.to_value().unwrap().i64_at(&["spec", "replicas"]), Some(3));
+        target.subresource = "".into();
+        let whole = bench.registry.get(&target, &ListOptions::default()).await.unwrap().to_value().unwrap();
+        assert_eq!(whole.i64_at(&["spec", "replicas"]), Some(3));
+        assert_eq!(whole.i64_at(&["metadata", "generation"]), Some(2));
+        target.subresource = "scale".into();
+        let stale = bench.registry.update(&context(), &target, body(scale.clone()), options).await;
+        assert_eq!(stale.err().unwrap().code, 409);
+        scale.object_entry("metadata").remove("resourceVersion");
+        scale.object_entry("spec").insert("replicas", -1);
+        let negative = bench.registry.update(&context(), &target, body(scale), options).await.err().unwrap();
+        let message =
+            r#"Scale.autoscaling "a" is invalid: spec.replicas: Invalid value: -1: must be greater than or equal to 0"#;
+        assert_eq!((negative.code, negative.message.as_str()), (422, message));
+    }
+}

@@ -3,13 +3,15 @@
 
 use std::sync::Arc;
 
-use corten_apimachinery::kind::KindInfo;
+use corten_apimachinery::kind::{KindInfo, Propagation};
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::Value;
 use futures_util::StreamExt as _;
 
 use super::{body, context, target};
-use crate::registry::{FieldValidation, ListOptions, Registry, Shown, Target, WatchEvent, WriteOptions};
+use crate::registry::{
+    DeleteOptions, Deleted, FieldValidation, ListOptions, Registry, Shown, Target, WatchEvent, WriteOptions,
+};
 
 /// A kind and an object of it that can be created as it stands.
 #[derive(Clone)]
@@ -17,8 +19,10 @@ pub struct Sample {
     pub kind: Arc<KindInfo>,
     /// A valid object; its name is replaced by each case.
     pub object: Value,
-    /// A top-level part and a field in it that no schema knows: `("spec", "bogus")`.
+    /// A top-level part in which no schema knows the field `bogus`.
     pub part: &'static str,
+    /// A field of status and a valid value, where status is a subresource.
+    pub status: Option<(&'static str, Value)>,
 }
 
 /// Runs all cases, one after the other, each under names of its own.
@@ -27,6 +31,10 @@ pub async fn all(registry: &Registry, sample: &Sample) {
     bad_field(registry, sample).await;
     pages(registry, sample).await;
     watch(registry, sample).await;
+    update(registry, sample).await;
+    status_split(registry, sample).await;
+    delete(registry, sample).await;
+    delete_waits_for_finalizers(registry, sample).await;
 }
 
 impl Sample {
@@ -192,6 +200,146 @@ pub async fn watch(registry: &Registry, sample: &Sample) {
     }
 }
 
+/// Update replaces, insists on a revision only where it is given, bumps neither revision nor generation for nothing.
+pub async fn update(registry: &Registry, sample: &Sample) {
+    let about = &sample.kind.gvk;
+    let made = make(registry, sample, "update-a").await;
+    let put = async |value: Value, dry_run| {
+        let options = WriteOptions { dry_run, ..WriteOptions::default() };
+        registry.update(&context(), &sample.target("update-a"), body(value), options).await
+    };
+    let same = put(made.clone(), false).await.expect("nothing to do");
+    assert!(!same.created);
+    assert_eq!(tree(&same.object), made, "{about}: a write of the same is none");
+
+    let mut labelled = made.clone();
+    labelled.object_entry("metadata").object_entry("labels").insert("k", "v");
+    let dry = put(labelled.clone(), true).await.expect("a dry run");
+    assert_eq!(tree(&dry.object), labelled, "{about}: a dry run shows the change under the old revision");
+    let written = tree(&put(labelled.clone(), false).await.expect("an update").object);
+    assert!(revision(&written) > revision(&made), "{about}");
+    assert_eq!(written.at(&["metadata", "generation"]), made.at(&["metadata", "generation"]), "{about}");
+    let changed_again = "the object has been modified; please apply your changes to the latest version and try again";
+    let message = format!("Operation cannot be fulfilled on {} \"update-a\": {changed_again}", sample.resource());
+    refused(put(labelled.clone(), false).await, 409, &message);
+
+    labelled.object_entry("metadata").remove("resourceVersion");
+    labelled.object_entry("metadata").object_entry("labels").insert("k", "w");
+    match sample.kind.strategy.unconditional_update {
+        true => assert!(put(labelled.clone(), false).await.is_ok(), "{about}"),
+        false => {
+            let message = format!(
+                "{} \"update-a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified for an update",
+                sample.resource()
+            );
+            refused(put(labelled.clone(), false).await, 422, &message);
+        }
+    }
+    labelled.object_entry("metadata").insert("name", "other");
+    let message = "the name of the object (other) does not match the name on the URL (update-a)";
+    refused(put(labelled.clone(), false).await, 400, message);
+    labelled.object_entry("metadata").insert("name", "update-a");
+    labelled.object_entry("metadata").insert("uid", "00000000-0000-4000-8000-000000000000");
+    let status = put(labelled, false).await.err().expect("another object's UID");
+    assert_eq!(status.code, 409, "{about}: {status}");
+    assert!(status.message.contains("Precondition failed: UID in precondition: 00000000-"), "{about}: {status}");
+}
+
+fn revision(value: &Value) -> u64 {
+    value.str_at(&["metadata", "resourceVersion"]).parse().expect("a decimal revision")
+}
+
+/// Where status is a subresource, each endpoint keeps its hands off the other's part.
+pub async fn status_split(registry: &Registry, sample: &Sample) {
+    let Some((part, value)) = &sample.status else { return };
+    let about = &sample.kind.gvk;
+    let made = make(registry, sample, "status-a").await;
+    let mut both = made.clone();
+    both.object_entry("status").insert(*part, value.clone());
+    both.object_entry("metadata").object_entry("labels").insert("main", "x");
+    let main =
+        registry.update(&context(), &sample.target("status-a"), body(both.clone()), WriteOptions::default()).await;
+    let main = tree(&main.expect("an update").object);
+    assert_eq!(main.at(&["status", part]), made.at(&["status", part]), "{about}");
+    both.object_entry("metadata").insert("resourceVersion", main.str_at(&["metadata", "resourceVersion"]));
+    both.object_entry(sample.part);
+    both.as_object_mut().expect("an object").insert(sample.part, Value::object());
+    let status = Target { subresource: "status".into(), ..sample.target("status-a") };
+    let written = registry.update(&context(), &status, body(both), WriteOptions::default()).await;
+    let written = tree(&written.unwrap_or_else(|status| panic!("{about}: {status}")).object);
+    assert_eq!(written.at(&["status", part]), Some(value), "{about}");
+    assert_eq!(written.get(sample.part), made.get(sample.part), "{about}");
+    assert_eq!(written.at(&["metadata", "generation"]), made.at(&["metadata", "generation"]), "{about}");
+    let got = registry.get(&status, &ListOptions::default()).await.expect("the status endpoint shows the object");
+    assert_eq!(tree(&got), written, "{about}");
+}
+
+/// Delete checks preconditions, can be tried out, and then answers 404.
+pub async fn delete(registry: &Registry, sample: &Sample) {
+    let about = &sample.kind.gvk;
+    let made = make(registry, sample, "delete-a").await;
+    let target = sample.target("delete-a");
+    let delete = async |options: DeleteOptions| registry.delete(&context(), &target, &options).await;
+    let other = DeleteOptions { precondition_uid: Some("x".into()), ..DeleteOptions::default() };
+    let why = format!(
+        "the UID in the precondition (x) does not match the UID in record ({}). The object might have been deleted and \
+         then recreated",
+        made.str_at(&["metadata", "uid"])
+    );
+    let kind = sample.kind.group_kind();
+    refused(delete(other).await, 409, &format!("Operation cannot be fulfilled on {kind} \"delete-a\": {why}"));
+    let dry = DeleteOptions { dry_run: true, ..DeleteOptions::default() };
+    assert!(delete(dry).await.is_ok(), "{about}");
+    let background = DeleteOptions {
+        propagation: Some(Propagation::Background),
+        grace_period_s: Some(0),
+        precondition_uid: Some(made.str_at(&["metadata", "uid"]).into()),
+        ..DeleteOptions::default()
+    };
+    match delete(background.clone()).await.unwrap_or_else(|status| panic!("{about}: {status}")) {
+        Deleted::Status(status) => {
+            let details = status.details.expect("details");
+            assert_eq!((status.code, details.uid.as_str()), (200, made.str_at(&["metadata", "uid"])), "{about}");
+        }
+        Deleted::Object(object) => assert_eq!(object.object.head.name, "delete-a", "{about}"),
+    }
+    refused(delete(background).await, 404, &format!("{} \"delete-a\" not found", sample.resource()));
+}
+
+/// An object with finalizers is marked, cannot get new ones, and goes when the last one is taken away.
+pub async fn delete_waits_for_finalizers(registry: &Registry, sample: &Sample) {
+    let about = &sample.kind.gvk;
+    let mut held = sample.named("held-a");
+    held.object_entry("metadata").insert("finalizers", vec!["test.corten.dev/hold"]);
+    let made = registry.create(&context(), &sample.collection(), body(held), WriteOptions::default()).await;
+    let made = tree(&made.unwrap_or_else(|status| panic!("{about}: {status}")).object);
+    let target = sample.target("held-a");
+    let options = DeleteOptions { grace_period_s: Some(0), ..DeleteOptions::default() };
+    let foreground = DeleteOptions { propagation: Some(Propagation::Foreground), ..options.clone() };
+    let Ok(Deleted::Object(marked)) = registry.delete(&context(), &target, &foreground).await else {
+        panic!("{about}: the object itself is the answer while it is held");
+    };
+    let marked = tree(&marked);
+    assert_eq!(marked.str_at(&["metadata", "deletionTimestamp"]), "2026-01-01T00:00:00Z", "{about}");
+    assert_eq!(marked.i64_at(&["metadata", "deletionGracePeriodSeconds"]), Some(0), "{about}");
+    let finalizers = Value::from(vec!["test.corten.dev/hold", "foregroundDeletion"]);
+    assert_eq!(marked.at(&["metadata", "finalizers"]), Some(&finalizers), "{about}");
+    let generation = made.i64_at(&["metadata", "generation"]);
+    assert_eq!(marked.i64_at(&["metadata", "generation"]), generation.map(|own| own + 1), "{about}");
+    assert!(registry.delete(&context(), &target, &options).await.is_ok(), "{about}: marked twice");
+
+    let mut more = tree(&registry.get(&target, &ListOptions::default()).await.expect("still there"));
+    more.object_entry("metadata").insert("finalizers", vec!["test.corten.dev/hold", "test.corten.dev/new"]);
+    let refusal = registry.update(&context(), &target, body(more.clone()), WriteOptions::default()).await;
+    let refusal = refusal.err().expect("no new finalizers while deleting");
+    assert_eq!(refusal.code, 422, "{about}: {refusal}");
+    more.object_entry("metadata").remove("finalizers");
+    let last = registry.update(&context(), &target, body(more), WriteOptions::default()).await;
+    assert!(last.is_ok(), "{about}");
+    let gone = registry.get(&target, &ListOptions::default()).await;
+    refused(gone, 404, &format!("{} \"held-a\" not found", sample.resource()));
+}
+
 #[cfg(test)]
 mod tests {
     use corten_apimachinery::value;
@@ -200,7 +348,8 @@ mod tests {
     use super::*;
 
     fn sample(bench: &Bench, plural: &str) -> Sample {
-        Sample { kind: bench.kind(plural), object: value!({"spec": {"color": "red", "replicas": 2}}), part: "spec" }
+        let object = value!({"spec": {"color": "red", "replicas": 2}});
+        Sample { kind: bench.kind(plural), object, part: "spec", status: Some(("phase", "Ready".into())) }
     }
 
     #[tokio::test]
