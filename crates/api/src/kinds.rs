@@ -3,7 +3,25 @@
 //! One file an API group (or kind, where it is long), each with `pub(crate) const KINDS: &[KindRules]`, listed in
 //! [`ALL`]. A kind without an entry is served all the same, with what the facts say and default rules.
 
-use corten_apimachinery::kind::{Column, Conversion, SelectableField, Serve, Strategy};
+mod access;
+mod admission;
+mod autoscaling;
+mod batch;
+mod change;
+mod cluster;
+mod column;
+mod config;
+mod event;
+mod networking;
+mod pod;
+mod resource;
+mod service;
+mod storage;
+mod warning;
+mod workloads;
+
+use corten_apimachinery::kind::{Column, Conversion, FieldValue, SelectableField, Serve, Strategy};
+use corten_apimachinery::value::{Str, Value};
 
 /// What is not in the facts of one kind. Every hook starts from the default and is left out where that holds.
 ///
@@ -51,4 +69,50 @@ impl KindRules {
 }
 
 /// Every table of kinds.
-pub const ALL: &[&[KindRules]] = &[];
+pub const ALL: &[&[KindRules]] = &[
+    access::KINDS,
+    admission::KINDS,
+    autoscaling::KINDS,
+    batch::KINDS,
+    cluster::KINDS,
+    config::KINDS,
+    event::KINDS,
+    networking::KINDS,
+    pod::KINDS,
+    resource::KINDS,
+    service::KINDS,
+    storage::KINDS,
+    workloads::KINDS,
+];
+
+/// A selectable field that is called by its path.
+fn field(path: &str) -> SelectableField {
+    field_as(path, path)
+}
+
+fn field_as(name: &str, path: &str) -> SelectableField {
+    SelectableField { name: name.into(), value: FieldValue::Path(path.split('.').map(Str::from).collect()) }
+}
+
+fn computed(name: &str, value: fn(&Value) -> Str) -> SelectableField {
+    SelectableField { name: name.into(), value: FieldValue::Computed(value) }
+}
+
+/// `true` or `false`, which is also what absence means.
+fn boolean_text(object: &Value, path: &[&str]) -> Str {
+    if column::flag(object, path) { "true".into() } else { "false".into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ALL;
+
+    #[test]
+    fn a_kind_has_one_entry() {
+        let mut names: Vec<_> = ALL.iter().copied().flatten().map(|rules| (rules.group, rules.kind)).collect();
+        names.sort_unstable();
+        let count = names.len();
+        names.dedup();
+        assert_eq!(names.len(), count);
+    }
+}

@@ -1,0 +1,81 @@
+//! Dynamic resource allocation: claims, classes, slices and taints of devices.
+
+use corten_apimachinery::kind::Strategy;
+use corten_apimachinery::value::Value;
+
+use super::column::{age, at, deleting, list, name, since, text};
+use super::{KindRules, field};
+
+const GROUP: &str = "resource.k8s.io";
+
+pub(crate) const KINDS: &[KindRules] = &[
+    KindRules {
+        strategy: |base| Strategy { generation: true, ..base },
+        columns: || vec![name(), age()],
+        ..KindRules::new(GROUP, "DeviceClass")
+    },
+    KindRules {
+        columns: || vec![name(), text("State", |claim, _| state(claim).into()), age()],
+        ..KindRules::new(GROUP, "ResourceClaim")
+    },
+    KindRules { columns: || vec![name(), age()], ..KindRules::new(GROUP, "ResourceClaimTemplate") },
+    KindRules {
+        strategy: |base| Strategy { generation: true, ..base },
+        columns: || {
+            vec![
+                name(),
+                text("Node", |slice, _| at(slice, &["spec", "nodeName"])),
+                text("Driver", |slice, _| at(slice, &["spec", "driver"])),
+                text("Pool", |slice, _| at(slice, &["spec", "pool", "name"])),
+                age(),
+            ]
+        },
+        selectable_fields: || vec![field("spec.nodeName"), field("spec.driver")],
+        ..KindRules::new(GROUP, "ResourceSlice")
+    },
+    KindRules {
+        strategy: |base| Strategy { generation: true, ..base },
+        columns: || {
+            vec![
+                name(),
+                text("Key", |rule, _| at(rule, &["spec", "taint", "key"])),
+                text("Value", |rule, _| at(rule, &["spec", "taint", "value"])),
+                text("Effect", |rule, _| at(rule, &["spec", "taint", "effect"])),
+                text("TimeAdded", |rule, now| match rule.str_at(&["spec", "taint", "timeAdded"]) {
+                    "" => "".into(),
+                    _ => since(rule, &["spec", "taint", "timeAdded"], now).into(),
+                }),
+                age(),
+            ]
+        },
+        ..KindRules::new(GROUP, "DeviceTaintRule")
+    },
+];
+
+fn state(claim: &Value) -> String {
+    let allocated = claim.at(&["status", "allocation"]).is_some_and(|allocation| !allocation.is_null());
+    let reserved = allocated && !list(claim, &["status", "reservedFor"]).is_empty();
+    let states = [
+        ("deleted", deleting(claim)),
+        ("pending", !allocated && !deleting(claim)),
+        ("allocated", allocated),
+        ("reserved", reserved),
+    ];
+    states.into_iter().filter(|(_, holds)| *holds).map(|(state, _)| state).collect::<Vec<_>>().join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::GROUP;
+    use crate::kinds::column::testing::check;
+    use corten_apimachinery::value;
+
+    #[test]
+    fn claims() {
+        check(GROUP, "ResourceClaim", &value!({}), &["pending"]);
+        let reserved = value!({"status": {"allocation": {}, "reservedFor": [{}]}});
+        check(GROUP, "ResourceClaim", &reserved, &["allocated,reserved"]);
+        let deleted = value!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}});
+        check(GROUP, "ResourceClaim", &deleted, &["deleted"]);
+    }
+}

@@ -1,0 +1,284 @@
+//! Persistent volumes and claims, storage classes, CSI.
+
+use corten_apimachinery::kind::{Column, Strategy};
+use corten_apimachinery::value;
+use corten_apimachinery::value::Value;
+
+use super::change::keep;
+use super::column::{
+    UNSET, age, at, at_or, boolean, count, decorated_name, deleting, flag, integer, list, name, plain, text, wide,
+};
+use super::{KindRules, field_as, warning};
+
+const GROUP: &str = "storage.k8s.io";
+/// Where a class was named before there was a field for it.
+const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
+const DEFAULT_CLASS: [&str; 2] =
+    ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
+
+pub(crate) const KINDS: &[KindRules] = &[
+    KindRules {
+        strategy: |base| Strategy { prepare: Some(prepare_volume), warn: Some(warning::volume), ..base },
+        columns: volume_columns,
+        // Once a mistake, now relied upon.
+        selectable_fields: || vec![field_as("name", "metadata.name")],
+        ..KindRules::new("", "PersistentVolume")
+    },
+    KindRules {
+        strategy: |base| Strategy { prepare: Some(prepare_claim), warn: Some(warning::claim), ..base },
+        columns: claim_columns,
+        selectable_fields: || vec![field_as("name", "metadata.name")],
+        ..KindRules::new("", "PersistentVolumeClaim")
+    },
+    KindRules { columns: class_columns, ..KindRules::new(GROUP, "StorageClass") },
+    KindRules {
+        columns: || vec![name(), text("DriverName", |class, _| at(class, &["driverName"])), age()],
+        ..KindRules::new(GROUP, "VolumeAttributesClass")
+    },
+    KindRules {
+        strategy: |base| Strategy { unconditional_update: false, ..base },
+        columns: || {
+            vec![
+                name(),
+                super::column::named("Attacher", |attachment, _| at(attachment, &["spec", "attacher"])),
+                text("PV", |attachment, _| at(attachment, &["spec", "source", "persistentVolumeName"])),
+                text("Node", |attachment, _| at(attachment, &["spec", "nodeName"])),
+                boolean("Attached", |attachment, _| flag(attachment, &["status", "attached"]).into()),
+                age(),
+            ]
+        },
+        ..KindRules::new(GROUP, "VolumeAttachment")
+    },
+    KindRules {
+        strategy: |base| Strategy { unconditional_update: false, ..base },
+        columns: || vec![name(), integer("Drivers", |node, _| count(node, &["spec", "drivers"]).into()), age()],
+        ..KindRules::new(GROUP, "CSINode")
+    },
+    KindRules {
+        strategy: |base| Strategy { unconditional_update: false, prepare: Some(number_changes), ..base },
+        columns: driver_columns,
+        ..KindRules::new(GROUP, "CSIDriver")
+    },
+    KindRules {
+        strategy: |base| Strategy { unconditional_update: false, ..base },
+        ..KindRules::new(GROUP, "CSIStorageCapacity")
+    },
+];
+
+/// A new volume waits for its controller, since it was made.
+fn prepare_volume(volume: &mut Value, stored: Option<&Value>) {
+    if stored.is_none() {
+        let created = at(volume, &["metadata", "creationTimestamp"]);
+        if let Some(fields) = volume.as_object_mut() {
+            fields.insert("status", value!({"phase": "Pending", "lastPhaseTransitionTime": created}));
+        }
+    }
+}
+
+fn prepare_claim(claim: &mut Value, stored: Option<&Value>) {
+    if stored.is_none()
+        && let Some(fields) = claim.as_object_mut()
+    {
+        fields.insert("status", value!({"phase": "Pending"}));
+    }
+    same_source(claim);
+}
+
+/// `dataSource` and `dataSourceRef` are one fact while the source lies in the claim's own namespace.
+fn same_source(claim: &mut Value) {
+    let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    let old = spec.get("dataSource").filter(|source| !source.is_null()).cloned();
+    let new = spec.get("dataSourceRef").filter(|source| !source.is_null()).cloned();
+    match (old, new) {
+        (Some(old), None) => {
+            spec.insert("dataSourceRef", old);
+        }
+        (None, Some(new)) if new.str_at(&["namespace"]).is_empty() => {
+            spec.insert("dataSource", new);
+        }
+        _ => {}
+    }
+}
+
+/// A driver has no generation until its specification changes.
+fn number_changes(driver: &mut Value, stored: Option<&Value>) {
+    let Some(stored) = stored else { return };
+    if super::change::differs(driver, stored, &["spec"]) {
+        super::change::raise_generation(driver, stored);
+    } else if let (Some(new), Some(old)) = (driver.get_mut("metadata"), stored.get("metadata")) {
+        keep(new, old, "generation");
+    }
+}
+
+fn access_modes(modes: &[Value]) -> String {
+    let short =
+        [("ReadWriteOnce", "RWO"), ("ReadOnlyMany", "ROX"), ("ReadWriteMany", "RWX"), ("ReadWriteOncePod", "RWOP")];
+    let present = short.into_iter().filter(|(mode, _)| modes.iter().any(|of| of.as_str() == Some(mode)));
+    present.map(|(_, short)| short).collect::<Vec<_>>().join(",")
+}
+
+fn phase(object: &Value) -> Value {
+    if deleting(object) { "Terminating".into() } else { at(object, &["status", "phase"]) }
+}
+
+/// The annotation wins over the field.
+fn class(object: &Value) -> Value {
+    match object.at(&["metadata", "annotations", CLASS]) {
+        Some(class) => class.clone(),
+        None => at(object, &["spec", "storageClassName"]),
+    }
+}
+
+fn amount(object: &Value, path: &[&str]) -> Value {
+    object.at(path).map_or_else(|| "0".to_owned(), plain).into()
+}
+
+fn volume_columns() -> Vec<Column> {
+    vec![
+        name(),
+        text("Capacity", |volume, _| amount(volume, &["spec", "capacity", "storage"])),
+        text("Access Modes", |volume, _| access_modes(list(volume, &["spec", "accessModes"])).into()),
+        text("Reclaim Policy", |volume, _| at(volume, &["spec", "persistentVolumeReclaimPolicy"])),
+        text("Status", |volume, _| phase(volume)),
+        text("Claim", |volume, _| match volume.at(&["spec", "claimRef"]).filter(|claim| !claim.is_null()) {
+            Some(claim) => format!("{}/{}", claim.str_at(&["namespace"]), claim.str_at(&["name"])).into(),
+            None => "".into(),
+        }),
+        text("StorageClass", |volume, _| class(volume)),
+        text("VolumeAttributesClass", |volume, _| at_or(volume, &["spec", "volumeAttributesClassName"], UNSET)),
+        text("Reason", |volume, _| at(volume, &["status", "reason"])),
+        age(),
+        wide(text("VolumeMode", |volume, _| at_or(volume, &["spec", "volumeMode"], UNSET))),
+    ]
+}
+
+fn claim_columns() -> Vec<Column> {
+    fn bound(claim: &Value) -> bool {
+        !claim.str_at(&["spec", "volumeName"]).is_empty()
+    }
+    vec![
+        name(),
+        text("Status", |claim, _| phase(claim)),
+        text("Volume", |claim, _| at(claim, &["spec", "volumeName"])),
+        text(
+            "Capacity",
+            |claim, _| {
+                if bound(claim) { amount(claim, &["status", "capacity", "storage"]) } else { "".into() }
+            },
+        ),
+        text("Access Modes", |claim, _| match bound(claim) {
+            true => access_modes(list(claim, &["status", "accessModes"])).into(),
+            false => "".into(),
+        }),
+        text("StorageClass", |claim, _| class(claim)),
+        text("VolumeAttributesClass", |claim, _| at_or(claim, &["spec", "volumeAttributesClassName"], UNSET)),
+        age(),
+        wide(text("VolumeMode", |claim, _| at_or(claim, &["spec", "volumeMode"], UNSET))),
+    ]
+}
+
+fn class_columns() -> Vec<Column> {
+    vec![
+        decorated_name(|class, _| {
+            let default = DEFAULT_CLASS.iter().any(|key| class.str_at(&["metadata", "annotations", key]) == "true");
+            format!("{}{}", class.str_at(&["metadata", "name"]), if default { " (default)" } else { "" }).into()
+        }),
+        text("Provisioner", |class, _| at(class, &["provisioner"])),
+        text("ReclaimPolicy", |class, _| at_or(class, &["reclaimPolicy"], "Delete")),
+        text("VolumeBindingMode", |class, _| at_or(class, &["volumeBindingMode"], "Immediate")),
+        text("AllowVolumeExpansion", |class, _| flag(class, &["allowVolumeExpansion"]).into()),
+        age(),
+    ]
+}
+
+fn driver_columns() -> Vec<Column> {
+    fn joined(driver: &Value, field: &str, of: fn(&Value) -> String) -> String {
+        list(driver, &["spec", field]).iter().map(of).collect::<Vec<_>>().join(",")
+    }
+    vec![
+        name(),
+        boolean("AttachRequired", |driver, _| {
+            driver.at(&["spec", "attachRequired"]).and_then(Value::as_bool).unwrap_or(true).into()
+        }),
+        boolean("PodInfoOnMount", |driver, _| flag(driver, &["spec", "podInfoOnMount"]).into()),
+        boolean("StorageCapacity", |driver, _| flag(driver, &["spec", "storageCapacity"]).into()),
+        text("TokenRequests", |driver, _| match driver.at(&["spec", "tokenRequests"]) {
+            Some(Value::Array(_)) => {
+                joined(driver, "tokenRequests", |token| token.str_at(&["audience"]).to_owned()).into()
+            }
+            _ => UNSET.into(),
+        }),
+        boolean("RequiresRepublish", |driver, _| flag(driver, &["spec", "requiresRepublish"]).into()),
+        text("Modes", |driver, _| match joined(driver, "volumeLifecycleModes", plain) {
+            modes if modes.is_empty() => super::column::NONE.into(),
+            modes => modes.into(),
+        }),
+        age(),
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kinds::column::testing::check;
+
+    #[test]
+    fn volumes() {
+        let volume = value!({
+            "spec": {
+                "capacity": {"storage": "1Gi"}, "accessModes": ["ReadWriteMany", "ReadWriteOnce"],
+                "persistentVolumeReclaimPolicy": "Retain", "claimRef": {"namespace": "a", "name": "b"},
+                "storageClassName": "fast", "volumeMode": "Block"
+            },
+            "status": {"phase": "Bound"}
+        });
+        check(
+            "",
+            "PersistentVolume",
+            &volume,
+            &["1Gi", "RWO,RWX", "Retain", "Bound", "a/b", "fast", "<unset>", "", "Block"],
+        );
+        let claim = value!({
+            "spec": {"volumeName": "v", "accessModes": ["ReadWriteOnce"]},
+            "status": {"phase": "Bound", "accessModes": ["ReadOnlyMany"], "capacity": {"storage": "2Gi"}}
+        });
+        check("", "PersistentVolumeClaim", &claim, &["Bound", "v", "2Gi", "ROX", "", "<unset>", "<unset>"]);
+        check(
+            "",
+            "PersistentVolumeClaim",
+            &value!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}),
+            &["Terminating", "", "", "", "", "<unset>", "<unset>"],
+        );
+    }
+
+    #[test]
+    fn classes() {
+        let class = value!({
+            "metadata": {"name": "s", "annotations": {"storageclass.kubernetes.io/is-default-class": "true"}},
+            "provisioner": "p", "allowVolumeExpansion": true
+        });
+        check(GROUP, "StorageClass", &class, &["s (default)", "p", "Delete", "Immediate", "true"]);
+    }
+
+    #[test]
+    fn drivers() {
+        let driver = value!({"spec": {
+            "attachRequired": false, "tokenRequests": [{"audience": "a"}, {"audience": "b"}],
+            "volumeLifecycleModes": ["Persistent", "Ephemeral"]
+        }});
+        check(GROUP, "CSIDriver", &driver, &["false", "false", "false", "a,b", "false", "Persistent,Ephemeral"]);
+        check(GROUP, "CSINode", &value!({"spec": {"drivers": [{}]}}), &["1"]);
+        let stored = value!({"metadata": {}, "spec": {"a": 1}});
+        let mut changed = value!({"metadata": {}, "spec": {"a": 2}});
+        number_changes(&mut changed, Some(&stored));
+        assert_eq!(changed.i64_at(&["metadata", "generation"]), Some(1));
+    }
+
+    #[test]
+    fn sources_are_one_fact() {
+        let mut claim = value!({"spec": {"dataSource": {"kind": "PersistentVolumeClaim", "name": "a"}}});
+        prepare_claim(&mut claim, None);
+        assert_eq!(claim.at(&["spec", "dataSourceRef"]), claim.at(&["spec", "dataSource"]));
+        assert_eq!(claim.get("status"), Some(&value!({"phase": "Pending"})));
+    }
+}
