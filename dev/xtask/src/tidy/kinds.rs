@@ -12,7 +12,7 @@ const KINDS: &str = "crates/api/facts/kinds.txt";
 const GENERIC: [&str; 4] = ["apimachinery", "apiserver", "store", "client"];
 
 /// Words of the API's own protocol that are also kinds' names: every kind's answers use them.
-const PROTOCOL: [(&str, &str); 9] = [
+const PROTOCOL: [(&str, &str); 10] = [
     ("Status", "the answer that is no object; also each object's status"),
     ("List", "the answer to a list of any kind"),
     ("Table", "server-side printing of any kind"),
@@ -21,6 +21,7 @@ const PROTOCOL: [(&str, &str); 9] = [
     ("DeleteOptions", "the body of every delete"),
     ("APIResourceList", "discovery"),
     ("APIGroupList", "discovery"),
+    ("Node", "a position in a schema"),
     ("Service", "hyper's trait of what answers requests"),
 ];
 
