@@ -5,15 +5,15 @@ use std::collections::HashMap;
 use corten_apimachinery::schema::table::{Field, FieldType, Inlined, ListTag, Special, TypeDef, TypeId, TypeTable};
 
 /// Named types that are no structs: what they are made of, and their values where these are closed.
-type Aliases = HashMap<&'static str, (&'static str, &'static [&'static str])>;
+type Aliases = HashMap<&'static str, (&'static str, &'static [&'static str]), ahash::RandomState>;
 
 /// Reads the table.
 ///
 /// # Panics
 /// On a line that dev/facts does not write.
 pub(crate) fn read(text: &'static str) -> TypeTable {
-    let mut names = HashMap::new();
-    let mut aliases = Aliases::new();
+    let mut names = HashMap::default();
+    let mut aliases = Aliases::default();
     for line in lines(text) {
         if let Some(alias) = line.strip_prefix('=') {
             read_alias(alias, &mut aliases);
@@ -41,7 +41,7 @@ fn read_alias(line: &'static str, aliases: &mut Aliases) {
 }
 
 struct Reader {
-    names: HashMap<&'static str, TypeId>,
+    names: HashMap<&'static str, TypeId, ahash::RandomState>,
     aliases: Aliases,
 }
 

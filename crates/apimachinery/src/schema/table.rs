@@ -180,9 +180,10 @@ impl TypeTable {
 
     /// Flattens inlined structs and derives what the walks need. Must be called once, after the last hook is attached.
     pub fn link(&mut self) {
-        let flat: Vec<_> = (0..self.types.len()).map(|id| self.flattened(&self.types[id])).collect();
-        for (def, fields) in self.types.iter_mut().zip(flat) {
-            def.fields = fields;
+        let inlining = (0..self.types.len()).filter(|id| !self.types[*id].inlined.is_empty());
+        let flat: Vec<_> = inlining.map(|id| (id, self.flattened(&self.types[id]))).collect();
+        for (id, fields) in flat {
+            self.types[id].fields = fields;
         }
         for id in 0..self.types.len() {
             let def = &self.types[id];
