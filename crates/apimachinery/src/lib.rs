@@ -7,6 +7,7 @@ pub mod json;
 pub mod kind;
 pub mod meta;
 pub mod name;
+pub mod patch;
 pub mod protobuf;
 pub mod quantity;
 pub mod schema;
