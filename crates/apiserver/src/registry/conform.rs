@@ -8,11 +8,25 @@ use corten_apimachinery::kind::{GroupVersionKind, KindInfo};
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::Value;
 
+use super::engine::Registry;
 use super::kinds::KindSet;
 use super::{Body, FieldValidation};
 
 /// How much of an unrecognised body the refusal repeats, as upstream.
 const SUMMARY_BYTES: usize = 30;
+
+impl Registry {
+    /// Makes a decoded body an object of a kind that is not stored, without defaults; with the warnings that its text
+    /// deserves.
+    pub fn conform(
+        &self,
+        kind: &KindInfo,
+        body: Body,
+        validation: FieldValidation,
+    ) -> Result<(Value, Vec<String>), Status> {
+        conform(&self.kinds(), kind, body, validation)
+    }
+}
 
 /// An object of the kind, without defaults, and the warnings that its text deserves.
 pub(super) fn conform(
