@@ -5,7 +5,11 @@
 pub mod admission;
 pub mod auth;
 mod cache;
+pub mod connect;
+pub mod discovery;
+pub mod health;
 pub mod http;
+pub mod metrics;
 pub mod registry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

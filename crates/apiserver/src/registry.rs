@@ -13,7 +13,6 @@ mod list;
 mod metadata;
 pub(crate) mod object;
 mod options;
-mod patch;
 mod scale;
 pub mod seal;
 mod select;

@@ -1,11 +1,15 @@
 //! Reviews: objects that are questions and are never stored. May I, may they, what may I, who am I
 //! (`authorization.k8s.io/v1`, `authentication.k8s.io/v1`).
 
+mod connector;
+
 use corten_apimachinery::field::{FieldErrors, FieldPath};
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Str, Value};
 use corten_apiserver::auth::{Attributes, AuthzTarget, User};
+
+pub use connector::register;
 
 use crate::rbac::rule::{Rule, strings};
 use crate::rbac::{MASTERS, Rbac};

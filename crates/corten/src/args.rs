@@ -15,6 +15,8 @@ pub struct Arguments {
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
+    /// Start everything on this server, in the foreground.
+    Up(Up),
     /// Print the version.
     Version,
 }

@@ -1,7 +1,14 @@
-//! The parts that the binary wires: the data directory, certificates, preflight, and the commands.
+//! The parts that the binary wires: the data directory, certificates, the API server, and the commands.
 
+pub mod api;
 pub mod args;
+pub mod certificates;
 pub mod datadir;
 pub mod files;
+pub mod keys;
+pub mod kubeconfig;
 pub mod pki;
 pub mod preflight;
+pub mod progress;
+pub mod store;
+pub mod up;

@@ -1,10 +1,33 @@
 //! `corten`: settings, wiring, shutdown.
 
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+
 use clap::Parser as _;
 use corten::args::{Arguments, Verb};
+use corten::up;
+use tracing_subscriber::EnvFilter;
 
-fn main() {
-    match Arguments::parse().verb {
-        Verb::Version => println!("corten {}", env!("CARGO_PKG_VERSION")),
+/// What is logged where `CORTEN_LOG` does not say.
+const LOG: &str = "info";
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let filter = EnvFilter::try_from_env("CORTEN_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
+    let colours = std::io::stderr().is_terminal();
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let done = match arguments.verb {
+        Verb::Up(settings) => up::run(&settings),
+        Verb::Version => {
+            println!("corten {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
     }
 }

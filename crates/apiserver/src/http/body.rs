@@ -3,15 +3,16 @@
 use std::error::Error;
 use std::io::Write as _;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::Value;
 use corten_apimachinery::{json, yaml};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE, HeaderName, HeaderValue, RETRY_AFTER, VARY};
+use http_body::Body as _;
 use http_body_util::combinators::UnsyncBoxBody;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full};
 
 use crate::http::negotiate::{BodyEncoding, Encoding};
 use crate::registry::Body;
@@ -31,12 +32,20 @@ const GZIP_BYTES_MIN: usize = 128 * 1024;
 const SUMMARY_BYTES_MAX: usize = 30;
 
 /// Reads a whole body; 413 beyond [`BODY_BYTES_MAX`].
-pub async fn read(body: StreamBody) -> Result<Bytes, Status> {
-    match Limited::new(body, BODY_BYTES_MAX).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<LengthLimitError>() => Err(too_large()),
-        Err(error) => Err(Status::bad_request(format!("unable to read the request body: {error}"))),
+pub async fn read(mut body: StreamBody) -> Result<Bytes, Status> {
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
     }
+    let mut whole = BytesMut::new();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|error| Status::bad_request(format!("unable to read the request body: {error}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if whole.len() + data.len() > BODY_BYTES_MAX {
+            return Err(too_large());
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.freeze())
 }
 
 fn too_large() -> Status {

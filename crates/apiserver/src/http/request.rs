@@ -30,6 +30,8 @@ pub struct RequestInfo {
     pub label_selector: String,
     /// The verb stood in the path (`/api/v1/watch/…`).
     pub verb_in_path: bool,
+    /// The path goes on inside the namespace, rather than naming the namespace itself.
+    pub in_namespace: bool,
 }
 
 /// A path that ends where a resource should stand.
@@ -94,6 +96,7 @@ impl RequestInfo {
             parts[1].clone_into(&mut self.namespace);
             if parts.len() > 2 && !NAMESPACE_SUBRESOURCES.contains(&parts[2]) {
                 parts.drain(..2);
+                self.in_namespace = true;
             }
         }
         parts[0].clone_into(&mut self.resource);

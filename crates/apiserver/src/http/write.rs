@@ -1,0 +1,167 @@
+//! Requests that change something: create, update, patch, delete, deletecollection; and calls to connectors.
+
+use std::sync::Arc;
+
+use corten_apimachinery::kind::{KindInfo, Subresource, Validation};
+use corten_apimachinery::status::Status;
+use corten_apimachinery::value::Value;
+use http::header::CONTENT_TYPE;
+
+use crate::connect::{self, Answer, CallBody};
+use crate::http::body::{self, Response};
+use crate::http::negotiate::{BodyEncoding, Representation, body_encoding, unsupported_body};
+use crate::http::pipeline::{Api, Call, warn};
+use crate::http::query::{self, WriteKind};
+use crate::http::resources::{body_kind, method_not_allowed};
+use crate::http::{present, protobuf};
+use crate::metrics::LongRunning;
+use crate::registry::{DeleteOptions, Deleted, Written};
+
+impl Api {
+    pub(crate) async fn write(self: &Arc<Self>, call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
+        match call.info.verb.as_str() {
+            "create" => self.create(call, kind).await,
+            "update" => self.update(call, kind).await,
+            "delete" => self.delete(call, kind).await,
+            "deletecollection" => self.delete_collection(call, kind).await,
+            _ => Err(method_not_allowed()),
+        }
+    }
+
+    async fn create(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
+        let presentation = call.presentation(&kind, self.clock.now_s())?;
+        let body = call.object(&kind).await?;
+        let write = query::write_options(&call.query, WriteKind::Create)?;
+        let (context, target) = (call.context(&write.manager), call.target(&kind));
+        written(&presentation, self.registry.create(&context, &target, body, write.options).await?)
+    }
+
+    async fn update(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
+        let presentation = call.presentation(&kind, self.clock.now_s())?;
+        let body_kind = body_kind(self, &kind, kind.subresource(&call.info.subresource))?;
+        let body = call.object(&body_kind).await?;
+        let write = query::write_options(&call.query, WriteKind::Update)?;
+        let (context, target) = (call.context(&write.manager), call.target(&kind));
+        written(&presentation, self.registry.update(&context, &target, body, write.options).await?)
+    }
+
+    async fn delete(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
+        let presentation = call.presentation(&kind, self.clock.now_s())?;
+        let options = self.delete_options(&mut call).await?;
+        let (context, target) = (call.context(&Default::default()), call.target(&kind));
+        match self.registry.delete(&context, &target, &options).await? {
+            Deleted::Object(shown) => presentation.object(200, &shown),
+            Deleted::Status(status) => Ok(presentation.output.status(&status)),
+        }
+    }
+
+    async fn delete_collection(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
+        let presentation = call.presentation(&kind, self.clock.now_s())?;
+        let options = self.delete_options(&mut call).await?;
+        let selection = call.list_options(false)?;
+        let (context, namespace) = (call.context(&Default::default()), call.namespace(&kind));
+        let list = self.registry.delete_collection(&context, &kind, &namespace, &options, &selection).await?;
+        presentation.list(list)
+    }
+
+    /// `DeleteOptions` from the body, or from the query where there is none.
+    async fn delete_options(&self, call: &mut Call) -> Result<DeleteOptions, Status> {
+        let encoding = body_encoding(call.header(CONTENT_TYPE));
+        let bytes = call.bytes().await?;
+        if bytes.is_empty() {
+            return query::delete_options(&call.query);
+        }
+        let value = match encoding.ok_or_else(|| unsupported_body(true))? {
+            BodyEncoding::Protobuf => protobuf::delete_options(&bytes)?,
+            text => body::decode_text(&bytes, text, "DeleteOptions")?.value,
+        };
+        if !matches!(value.str_at(&["kind"]), "" | "DeleteOptions") {
+            return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+        }
+        query::delete_options_of(&value)
+    }
+
+    /// Hands a request to the connector of a kind that is not stored, or of a subresource.
+    pub(crate) async fn connect(
+        self: &Arc<Self>,
+        mut call: Call,
+        kind: Arc<KindInfo>,
+        sub: Option<Subresource>,
+    ) -> Result<Response, Status> {
+        let (group, resource) = (&kind.gvk.group, &kind.plural);
+        let connector = self.connectors.find(group, resource, &call.info.subresource).cloned();
+        let connector = connector.ok_or_else(Status::unknown_path)?;
+        let target = call.target(&kind);
+        let path = call.info.parts.get(3..).filter(|rest| !rest.is_empty()).map(|rest| format!("/{}", rest.join("/")));
+        let raw = connector.raw();
+        let write = query::write_options(&call.query, WriteKind::Create);
+        let write = if raw { write.unwrap_or_default() } else { write? };
+        let mut warnings = Vec::new();
+        let presentation = if raw { None } else { Some(call.presentation(&kind, self.clock.now_s())?) };
+        let body = if raw {
+            let empty = http::Request::new(body::full(bytes::Bytes::new()));
+            CallBody::Raw(std::mem::replace(&mut call.request, empty))
+        } else if matches!(call.info.verb.as_str(), "create" | "update") {
+            let body_kind = body_kind(self, &kind, sub.as_ref())?;
+            refuse_shapes(&kind, presentation.as_ref())?;
+            CallBody::Object(self.body_object(&mut call, &body_kind, &write, &mut warnings).await?)
+        } else {
+            CallBody::None
+        };
+        let held = raw.then(|| LongRunning::hold(&self.metrics));
+        let called = connect::Call {
+            user: call.user.clone(),
+            verb: call.info.verb.clone(),
+            target,
+            path: path.unwrap_or_default(),
+            query: call.query.clone(),
+            options: write.options,
+            body,
+        };
+        let answer = connector.connect(called).await?;
+        drop(held);
+        let mut response = match answer {
+            Answer::Response(response) => response,
+            Answer::Object { code, value } => call.output.value(code, &value),
+        };
+        warn(&mut response, &warnings);
+        Ok(response)
+    }
+
+    /// An object for a connector: conformed, defaults applied, validated.
+    async fn body_object(
+        &self,
+        call: &mut Call,
+        kind: &Arc<KindInfo>,
+        write: &query::Write,
+        warnings: &mut Vec<String>,
+    ) -> Result<Value, Status> {
+        let body = call.object(kind).await?;
+        let (mut value, strict) = self.registry.conform(kind, body, write.options.field_validation)?;
+        warnings.extend(strict);
+        kind.schema.default(&mut value);
+        let errors = kind.validate(Validation { object: &value, old: None, subresource: &call.info.subresource });
+        if !errors.is_empty() {
+            let name = value.str_at(&["metadata", "name"]).to_owned();
+            return Err(Status::invalid(&kind.gvk.group, &kind.gvk.kind, &name, &errors));
+        }
+        Ok(value)
+    }
+}
+
+/// What is not stored has no metadata to print: other representations are refused with 406.
+fn refuse_shapes(kind: &KindInfo, presentation: Option<&present::Presentation>) -> Result<(), Status> {
+    match presentation.map_or(Representation::Object, |presentation| presentation.representation) {
+        Representation::Object => Ok(()),
+        _ => Err(Status {
+            message: format!("the resource {} does not support server-side printing", kind.group_resource()),
+            ..Status::not_acceptable("")
+        }),
+    }
+}
+
+fn written(presentation: &present::Presentation, written: Written) -> Result<Response, Status> {
+    let mut response = presentation.object(if written.created { 201 } else { 200 }, &written.object)?;
+    warn(&mut response, &written.warnings);
+    Ok(response)
+}

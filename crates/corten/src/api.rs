@@ -1,0 +1,96 @@
+//! The API server: kinds, registry, access, endpoints, sockets.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use corten_apiserver::auth::{AUTHENTICATED, User};
+use corten_apiserver::connect::{Connectors, Routes};
+use corten_apiserver::health::{Checks, VersionInfo};
+use corten_apiserver::http::access::Access;
+use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
+use corten_apiserver::registry::Registry;
+use corten_builtin::authn::ClientCertificates;
+use corten_builtin::install::install;
+use corten_builtin::lookup::{FromRegistry, Lookup};
+use corten_builtin::rbac::Rbac;
+use corten_builtin::rbac::escalation::Escalation;
+use corten_builtin::rbac::feed::Feed;
+use corten_builtin::seal::{Keyring, Sealing};
+use corten_builtin::{access, admission};
+use corten_stdx::clock::Clock;
+use corten_stdx::random::Random;
+use corten_stdx::task::Tasks;
+use corten_store::Store;
+
+/// Resources that never reach the store in plain text.
+const SEALED: [&str; 1] = ["secrets"];
+
+/// The identity of what this process writes by itself.
+const SERVER: &str = "system:apiserver";
+
+/// What the API server stands on.
+pub struct Base {
+    pub store: Arc<dyn Store>,
+    pub keys: Keyring,
+    pub clock: Clock,
+    pub random: Random,
+    pub tasks: Tasks,
+}
+
+/// Makes an API server that has everything it begins with and knows who may do what.
+pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
+    let Base { store, keys, clock, random, tasks } = base;
+    let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
+    let rbac = Rbac::default();
+    let lookup = Arc::new(FromRegistry::default());
+    let reads: Arc<dyn Lookup> = lookup.clone();
+    let plugins = admission::chain(&reads, Escalation::new(rbac.clone(), server.clone()));
+    let sealer = Arc::new(Sealing::new(keys, &SEALED));
+    let registry = Registry::new(store, clock.clone(), random.clone(), plugins, sealer, &tasks);
+    registry.install(corten_api::kinds());
+    lookup.set(registry.clone());
+    install(&registry, &server).await.context("the objects that a cluster begins with")?;
+    let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;
+    anyhow::ensure!(feed.synced().await, "the roles and bindings could not be read");
+
+    let mut connectors = Connectors::default();
+    access::register(&mut connectors, &rbac, &clock);
+    let access = Access {
+        authenticators: vec![Arc::new(ClientCertificates)],
+        authorizers: vec![Arc::new(rbac)],
+        anonymous: true,
+    };
+    Ok(Api::new(ApiConfig {
+        registry,
+        access,
+        connectors,
+        routes: Routes::default(),
+        checks: Checks::default(),
+        version: version(),
+        limits: RequestLimits::default(),
+        clock,
+        random,
+        tasks,
+    }))
+}
+
+/// The version of Kubernetes that is spoken, with this program's behind it.
+fn version() -> VersionInfo {
+    VersionInfo {
+        major: "1".to_owned(),
+        minor: "36".to_owned(),
+        git_version: format!("v1.36.3+corten.{}", env!("CARGO_PKG_VERSION")),
+        compiler: "rustc".to_owned(),
+        platform: format!("{}/{}", std::env::consts::OS, architecture()),
+        ..VersionInfo::default()
+    }
+}
+
+/// Go's name of the architecture.
+fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    }
+}

@@ -1,0 +1,143 @@
+//! The certificates in use: given to TLS and written into the kubeconfig at the start and again whenever one was made
+//! anew, without a restart.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_apiserver::http::tls::{Tls, TlsError, TlsMaterial};
+use corten_stdx::clock::Clock;
+use corten_stdx::error::Chain;
+use corten_stdx::task::Stopped;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+
+use crate::files::{FileError, write_private};
+use crate::kubeconfig;
+use crate::pki::{Leaf, Names, Pki, PkiError};
+
+/// The longest time between two looks at the clock, which may be set.
+const LOOK_EVERY: Duration = Duration::from_secs(600);
+
+/// The names by which pods know the API server.
+const SERVICE_NAMES: [&str; 5] =
+    ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
+
+/// The first address of the default Service range, that of the `kubernetes` Service.
+const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
+pub struct Certificates {
+    pki: Pki,
+    names: Names,
+    kubeconfig: PathBuf,
+    server_url: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum CertificatesError {
+    #[error(transparent)]
+    Pki(#[from] PkiError),
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    #[error("a stored certificate or key is no PEM")]
+    Pem(#[from] pem::Error),
+}
+
+/// The leaves that are in use.
+#[derive(PartialEq, Eq)]
+pub struct InUse {
+    serving: Leaf,
+    administrator: Leaf,
+    front_proxy: Leaf,
+}
+
+impl Certificates {
+    pub fn new(pki: Pki, node: &str, listening: SocketAddr, kubeconfig: &Path) -> Self {
+        let server_url = kubeconfig::server_url(listening);
+        Self { pki, names: names(node, listening.ip()), kubeconfig: kubeconfig.to_owned(), server_url }
+    }
+
+    pub fn server_url(&self) -> &str {
+        &self.server_url
+    }
+
+    /// The leaves as they have to be now; the kubeconfig is written with them.
+    pub fn current(&self) -> Result<InUse, CertificatesError> {
+        let in_use = InUse {
+            serving: self.pki.serving(&self.names)?,
+            administrator: self.pki.administrator()?,
+            front_proxy: self.pki.front_proxy_client()?,
+        };
+        let text = kubeconfig::text(&self.server_url, self.pki.cluster_pem(), &in_use.administrator);
+        write_private(&self.kubeconfig, text.as_bytes())?;
+        Ok(in_use)
+    }
+
+    pub fn material(&self, in_use: &InUse) -> Result<TlsMaterial, CertificatesError> {
+        let serving = &in_use.serving;
+        Ok(TlsMaterial {
+            chain: vec![CertificateDer::from_pem_slice(serving.certificate_pem.as_bytes())?],
+            key: PrivateKeyDer::from_pem_slice(serving.key_pem.as_bytes())?,
+            client_roots: vec![self.pki.cluster_der().clone()],
+        })
+    }
+
+    /// Renews what has reached its half life, until it is told to stop.
+    pub async fn keep(self, mut in_use: InUse, tls: Arc<Tls>, clock: Clock, mut stopped: Stopped) {
+        loop {
+            tokio::select! {
+                () = stopped.wait() => return,
+                () = tokio::time::sleep(until(in_use.renew_at_s(), &clock)) => {}
+            }
+            match self.renew(&in_use, &tls) {
+                Ok(Some(renewed)) => in_use = renewed,
+                Ok(None) => {}
+                Err(error) => tracing::error!(error = %Chain(&error), "certificates could not be renewed"),
+            }
+        }
+    }
+
+    fn renew(&self, in_use: &InUse, tls: &Tls) -> Result<Option<InUse>, CertificatesError> {
+        let now = self.current()?;
+        if now == *in_use {
+            return Ok(None);
+        }
+        tls.replace(self.material(&now)?)?;
+        Ok(Some(now))
+    }
+}
+
+impl InUse {
+    fn renew_at_s(&self) -> i64 {
+        [&self.serving, &self.administrator, &self.front_proxy].map(|leaf| leaf.renew_at_s).into_iter().min().unwrap_or(0)
+    }
+}
+
+fn until(unix_s: i64, clock: &Clock) -> Duration {
+    let left = u64::try_from(unix_s - clock.now_s()).unwrap_or_default();
+    Duration::from_secs(left.max(1)).min(LOOK_EVERY)
+}
+
+/// Every name and address under which clients may come.
+fn names(node: &str, listening: IpAddr) -> Names {
+    let dns = SERVICE_NAMES.iter().copied().chain([node]).map(str::to_owned).collect();
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(SERVICE_IP)];
+    let mut names = Names { dns, ips: loopback.into() };
+    if listening.is_unspecified() {
+        names.ips.extend(node_address());
+    } else {
+        names.ips.insert(listening);
+    }
+    names
+}
+
+/// This server's address towards others: the source that the kernel would choose. Nothing is sent.
+fn node_address() -> Option<IpAddr> {
+    const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(ELSEWHERE).ok()?;
+    socket.local_addr().ok().map(|address| address.ip())
+}

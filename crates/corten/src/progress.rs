@@ -1,0 +1,30 @@
+//! What `up` tells on standard output: a line a part, and last how long it took.
+
+use std::io::{self, Write as _};
+use std::path::Path;
+
+use corten_stdx::clock::Stopwatch;
+
+pub struct Progress(Stopwatch);
+
+impl Progress {
+    pub fn start() -> Self {
+        Self(Stopwatch::start())
+    }
+
+    /// A part is ready.
+    pub fn part(&self, name: &str, what: &str) -> io::Result<()> {
+        line(&format!("{name:<13} {what}"))
+    }
+
+    /// Everything is.
+    pub fn done(&self, kubeconfig: &Path) -> io::Result<()> {
+        line(&format!("ready in {} ms, kubeconfig {}", self.0.elapsed().as_millis(), kubeconfig.display()))
+    }
+}
+
+fn line(text: &str) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()
+}

@@ -1,0 +1,92 @@
+//! `corten up`: everything on this server, in the foreground.
+
+use std::net::TcpListener;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use corten_apiserver::http::server::{ConnectionLimits, Server};
+use corten_apiserver::http::tls::Tls;
+use corten_stdx::clock::Clock;
+use corten_stdx::random::Random;
+use corten_stdx::task::Tasks;
+use corten_store::Store;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::api::{self, Base};
+use crate::args::Up;
+use crate::certificates::Certificates;
+use crate::datadir::DataDir;
+use crate::pki::Pki;
+use crate::progress::Progress;
+use crate::{keys, preflight, store};
+
+/// How long requests and watches may take to end after a signal.
+const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// Runs until SIGTERM or SIGINT. What cannot work is refused before anything is started.
+pub fn run(settings: &Up) -> anyhow::Result<()> {
+    let progress = Progress::start();
+    let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
+    let random = Random::system();
+    let dir = DataDir::open(&settings.data_dir, &random)?;
+    let listener = preflight::listen(settings.listen)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
+    runtime.block_on(serve(settings, &dir, listener, clock, random, progress))
+}
+
+async fn serve(
+    settings: &Up,
+    dir: &DataDir,
+    listener: TcpListener,
+    clock: Clock,
+    random: Random,
+    progress: Progress,
+) -> anyhow::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let tasks = Tasks::new();
+
+    let store: Arc<dyn Store> = Arc::new(store::open(&dir.join("store"), clock.clone(), &random)?);
+    let status = store.status();
+    progress.part("store", &format!("{} objects at revision {}", status.objects, status.revision))?;
+
+    let address = listener.local_addr()?;
+    let kubeconfig = dir.join("admin.kubeconfig");
+    let pki = Pki::open(&dir.join("pki"), clock.clone())?;
+    let certificates = Certificates::new(pki, &node_name(settings), address, &kubeconfig);
+    let in_use = certificates.current()?;
+    let tls = Arc::new(Tls::new(certificates.material(&in_use)?, clock.clone())?);
+    progress.part("certificates", &dir.join("pki").display().to_string())?;
+
+    let keys = keys::open(&dir.join("keys"), &random)?;
+    let base = Base { store: store.clone(), keys, clock: clock.clone(), random, tasks: tasks.clone() };
+    let api = api::start(base).await?;
+    listener.set_nonblocking(true)?;
+    let listeners = vec![tokio::net::TcpListener::from_std(listener)?];
+    Server::start(listeners, tls.clone(), api, ConnectionLimits::default(), &tasks)?;
+    progress.part("api", certificates.server_url())?;
+    tasks.spawn("certificates", certificates.keep(in_use, tls, clock, tasks.stopped()));
+    progress.done(&kubeconfig)?;
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    drain(&tasks, &*store).await
+}
+
+/// Ends what runs, then the store, so that every answered write is on the disk and nothing else is.
+async fn drain(tasks: &Tasks, store: &dyn Store) -> anyhow::Result<()> {
+    let left = tasks.stop(DRAIN_MAX).await;
+    if left > 0 {
+        tracing::warn!(left, "tasks did not end in time");
+    }
+    store.close().await.context("the store could not be closed cleanly; the next start checks it")
+}
+
+/// The name given, or the host's.
+fn node_name(settings: &Up) -> String {
+    let host = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
+    settings.name.clone().unwrap_or_else(host)
+}
