@@ -112,7 +112,11 @@ impl Certificates {
 
 impl InUse {
     fn renew_at_s(&self) -> i64 {
-        [&self.serving, &self.administrator, &self.front_proxy].map(|leaf| leaf.renew_at_s).into_iter().min().unwrap_or(0)
+        [&self.serving, &self.administrator, &self.front_proxy]
+            .map(|leaf| leaf.renew_at_s)
+            .into_iter()
+            .min()
+            .unwrap_or(0)
     }
 }
 
