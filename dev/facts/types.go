@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	autoscalingv1 "k8s.io/api/autoscaling/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -42,6 +43,13 @@ var special = map[reflect.Type]string{
 	reflect.TypeFor[apiextensionsv1beta1.JSONSchemaPropsOrStringArray](): "SchemaOrStrings(apiextensions/v1beta1.JSONSchemaProps)",
 }
 
+// Types that no kind holds but that the API server writes into annotations as JSON.
+var annotated = []reflect.Type{
+	reflect.TypeFor[autoscalingv1.MetricSpec](),
+	reflect.TypeFor[autoscalingv1.MetricStatus](),
+	reflect.TypeFor[autoscalingv1.HorizontalPodAutoscalerCondition](),
+}
+
 // typeTable holds the lines of every type by its name.
 type typeTable struct {
 	sources sources
@@ -58,6 +66,11 @@ func collectTypes(scheme *runtime.Scheme) (*typeTable, error) {
 		}
 		if err := table.visitStruct(root); err != nil {
 			return nil, fmt.Errorf("%s: %w", gvk, err)
+		}
+	}
+	for _, root := range annotated {
+		if err := table.visitStruct(root); err != nil {
+			return nil, err
 		}
 	}
 	return table, nil

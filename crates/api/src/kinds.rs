@@ -11,6 +11,7 @@ mod change;
 mod cluster;
 mod column;
 mod config;
+mod convert;
 mod event;
 mod networking;
 mod pod;

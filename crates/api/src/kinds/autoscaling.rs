@@ -6,8 +6,11 @@ use corten_apimachinery::value::Value;
 use super::KindRules;
 use super::column::{NONE, UNKNOWN, UNSET, age, int, list, name, plain, text};
 
-pub(crate) const KINDS: &[KindRules] =
-    &[KindRules { columns, ..KindRules::new("autoscaling", "HorizontalPodAutoscaler") }];
+pub(crate) const KINDS: &[KindRules] = &[KindRules {
+    columns,
+    convert: |version| (version == "v1").then(super::convert::autoscaler::conversion),
+    ..KindRules::new("autoscaling", "HorizontalPodAutoscaler")
+}];
 
 fn columns() -> Vec<Column> {
     vec![

@@ -57,6 +57,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy,
         columns,
         selectable_fields: || selectable_fields(&EVENTS, "regarding", "reportingController"),
+        convert: |version| (version == "v1").then(super::convert::event::conversion),
         ..KindRules::new("events.k8s.io", "Event")
     },
 ];
