@@ -10,7 +10,7 @@ pub mod negotiate;
 mod paths;
 pub mod pipeline;
 mod present;
-pub mod protobuf;
+mod protobuf;
 pub mod query;
 pub mod request;
 mod resources;

@@ -13,6 +13,7 @@ mod list;
 mod metadata;
 pub(crate) mod object;
 mod options;
+mod patch;
 mod scale;
 pub mod seal;
 mod select;

@@ -12,16 +12,22 @@ use crate::http::body::{self, Response};
 use crate::http::negotiate::{BodyEncoding, Representation, body_encoding, unsupported_body};
 use crate::http::pipeline::{Api, Call, warn};
 use crate::http::query::{self, WriteKind};
-use crate::http::resources::{body_kind, method_not_allowed};
+use crate::http::resources::{body_kind, has_protobuf, method_not_allowed};
 use crate::http::{present, protobuf};
 use crate::metrics::LongRunning;
-use crate::registry::{DeleteOptions, Deleted, Written};
+use crate::registry::{DeleteOptions, Deleted, Patch, Written};
+
+const JSON_PATCH: &str = "application/json-patch+json";
+const MERGE_PATCH: &str = "application/merge-patch+json";
+const STRATEGIC_PATCH: &str = "application/strategic-merge-patch+json";
+const APPLY_PATCH: &str = "application/apply-patch+yaml";
 
 impl Api {
     pub(crate) async fn write(self: &Arc<Self>, call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
         match call.info.verb.as_str() {
             "create" => self.create(call, kind).await,
             "update" => self.update(call, kind).await,
+            "patch" => self.patch(call, kind).await,
             "delete" => self.delete(call, kind).await,
             "deletecollection" => self.delete_collection(call, kind).await,
             _ => Err(method_not_allowed()),
@@ -43,6 +49,37 @@ impl Api {
         let write = query::write_options(&call.query, WriteKind::Update)?;
         let (context, target) = (call.context(&write.manager), call.target(&kind));
         written(&presentation, self.registry.update(&context, &target, body, write.options).await?)
+    }
+
+    async fn patch(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
+        let media_type = call.header(CONTENT_TYPE).split(';').next().unwrap_or_default().to_owned();
+        let strategic = has_protobuf(&kind);
+        let known = match media_type.as_str() {
+            STRATEGIC_PATCH => strategic,
+            JSON_PATCH | MERGE_PATCH | APPLY_PATCH => true,
+            _ => false,
+        };
+        if !known {
+            let accepted: &[&str] = if strategic {
+                &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH]
+            } else {
+                &[JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
+            };
+            return Err(Status::unsupported_media_type(&accepted.join(", ")));
+        }
+        let presentation = call.presentation(&kind, self.clock.now_s())?;
+        let bytes = call.bytes().await?;
+        let apply = media_type == APPLY_PATCH;
+        let write = query::write_options(&call.query, if apply { WriteKind::Apply } else { WriteKind::Patch })?;
+        let text = |encoding| body::decode_text(&bytes, encoding, &kind.gvk.kind);
+        let patch = match media_type.as_str() {
+            JSON_PATCH => Patch::Json(bytes.clone()),
+            MERGE_PATCH => Patch::Merge(patch_text(&bytes)?),
+            STRATEGIC_PATCH => Patch::Strategic(patch_text(&bytes)?),
+            _ => Patch::Apply(text(BodyEncoding::Yaml)?),
+        };
+        let (context, target) = (call.context(&write.manager), call.target(&kind));
+        written(&presentation, self.registry.patch(&context, &target, patch, write.options).await?)
     }
 
     async fn delete(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
@@ -72,7 +109,7 @@ impl Api {
             return query::delete_options(&call.query);
         }
         let value = match encoding.ok_or_else(|| unsupported_body(true))? {
-            BodyEncoding::Protobuf => protobuf::delete_options(&bytes)?,
+            BodyEncoding::Protobuf => protobuf::delete_options(&self.registry.kinds(), &bytes)?,
             text => body::decode_text(&bytes, text, "DeleteOptions")?.value,
         };
         if !matches!(value.str_at(&["kind"]), "" | "DeleteOptions") {
@@ -158,6 +195,13 @@ fn refuse_shapes(kind: &KindInfo, presentation: Option<&present::Presentation>) 
             ..Status::not_acceptable("")
         }),
     }
+}
+
+/// A merge patch; what is no JSON is refused with upstream's text.
+fn patch_text(bytes: &[u8]) -> Result<crate::registry::Body, Status> {
+    let parsed = corten_apimachinery::json::parse(bytes);
+    let parsed = parsed.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    Ok(crate::registry::Body { value: parsed.value, duplicates: parsed.duplicates })
 }
 
 fn written(presentation: &present::Presentation, written: Written) -> Result<Response, Status> {

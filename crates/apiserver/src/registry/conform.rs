@@ -36,11 +36,11 @@ pub(super) fn conform(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
     let Body { mut value, duplicates } = body;
-    check_type(kinds, kind, &value)?;
+    check_type(kinds, kind, &value).map_err(|mismatch| mismatch.into_status(kind))?;
     set_type(kind, &mut value);
     let conformed = kind.schema.conform(value).map_err(|error| cannot_be_handled(&kind.gvk, kind, &error.0))?;
     let mut strict = conformed.unknown;
-    strict.extend(duplicates.iter().map(|path| format!("duplicate field {path:?}")));
+    strict.extend(duplicate_fields(&duplicates));
     match validation {
         FieldValidation::Ignore => Ok((conformed.value, Vec::new())),
         FieldValidation::Warn => Ok((conformed.value, strict)),
@@ -49,28 +49,59 @@ pub(super) fn conform(
     }
 }
 
+/// The same for what a patch has made of an object; refusals are the bare reason.
+pub(super) fn conform_patched(
+    kinds: &KindSet,
+    kind: &KindInfo,
+    mut value: Value,
+) -> Result<(Value, Vec<String>), String> {
+    check_type(kinds, kind, &value).map_err(|mismatch| mismatch.why)?;
+    set_type(kind, &mut value);
+    let conformed = kind.schema.conform(value).map_err(|error| error.0)?;
+    Ok((conformed.value, conformed.unknown))
+}
+
+/// Upstream's strict decoding errors of fields that a text has twice.
+pub(super) fn duplicate_fields(paths: &[String]) -> impl Iterator<Item = String> {
+    paths.iter().map(|path| format!("duplicate field {path:?}"))
+}
+
 /// `strict decoding error: unknown field "spec.a", duplicate field "spec.b"`.
 pub(super) fn strict_error(strict: &[String]) -> String {
     format!("strict decoding error: {}", strict.join(", "))
 }
 
 /// Sets what a body may leave out, since the URL says it.
-pub(super) fn set_type(kind: &KindInfo, value: &mut Value) {
+fn set_type(kind: &KindInfo, value: &mut Value) {
     if let Some(map) = value.as_object_mut() {
         map.insert("kind", kind.gvk.kind.clone());
         map.insert("apiVersion", kind.gvk.api_version());
     }
 }
 
-/// Refuses a body that says to be something else than what the URL names.
-fn check_type(kinds: &KindSet, kind: &KindInfo, value: &Value) -> Result<(), Status> {
-    let Some(map) = value.as_object() else {
-        return Err(unrecognised(kind, value));
-    };
+/// A body that says to be something else than what the URL names.
+struct Mismatch {
+    /// What it says to be; `None` where it does not say it well enough to be repeated.
+    claimed: Option<GroupVersionKind>,
+    why: String,
+}
+
+impl Mismatch {
+    fn into_status(self, kind: &KindInfo) -> Status {
+        match self.claimed {
+            Some(claimed) => cannot_be_handled(&claimed, kind, &self.why),
+            None => Status::bad_request(self.why),
+        }
+    }
+}
+
+fn check_type(kinds: &KindSet, kind: &KindInfo, value: &Value) -> Result<(), Mismatch> {
+    let unrecognised = || Mismatch { claimed: None, why: unrecognised(kind, value) };
+    let map = value.as_object().ok_or_else(unrecognised)?;
     let text = |key: &str| match map.get(key) {
         None | Some(Value::Null) => Ok(""),
         Some(Value::String(text)) => Ok(text.as_str()),
-        Some(_) => Err(unrecognised(kind, value)),
+        Some(_) => Err(unrecognised()),
     };
     let (api_version, name) = (text("apiVersion")?, text("kind")?);
     let wanted = kind.gvk.api_version();
@@ -84,20 +115,16 @@ fn check_type(kinds: &KindSet, kind: &KindInfo, value: &Value) -> Result<(), Sta
         let why = format!(
             "no kind {name:?} is registered for version {api_version:?} in scheme \"pkg/api/legacyscheme/scheme.go:30\""
         );
-        return Err(cannot_be_handled(&claimed, kind, &why));
+        return Err(Mismatch { claimed: Some(claimed), why });
     }
     if name == kind.gvk.kind {
-        return Err(Status::bad_request(format!(
-            "the API version in the data ({api_version}) does not match the expected API version ({wanted})"
-        )));
+        let why =
+            format!("the API version in the data ({api_version}) does not match the expected API version ({wanted})");
+        return Err(Mismatch { claimed: None, why });
     }
     let hub = if kind.gvk.group.is_empty() { "core" } else { kind.gvk.group.split('.').next().unwrap_or_default() };
-    let why = format!(
-        "converting ({version}.{name}) to ({hub}.{wanted}): unknown conversion",
-        version = claimed.version,
-        wanted = kind.gvk.kind,
-    );
-    Err(cannot_be_handled(&claimed, kind, &why))
+    let why = format!("converting ({}.{name}) to ({hub}.{}): unknown conversion", claimed.version, kind.gvk.kind);
+    Err(Mismatch { claimed: Some(claimed), why })
 }
 
 fn cannot_be_handled(claimed: &GroupVersionKind, kind: &KindInfo, why: &str) -> Status {
@@ -107,7 +134,7 @@ fn cannot_be_handled(claimed: &GroupVersionKind, kind: &KindInfo, why: &str) -> 
     ))
 }
 
-fn unrecognised(kind: &KindInfo, value: &Value) -> Status {
+fn unrecognised(kind: &KindInfo, value: &Value) -> String {
     let what = match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",
@@ -116,13 +143,13 @@ fn unrecognised(kind: &KindInfo, value: &Value) -> Status {
         Value::Null | Value::Object(_) => "object",
     };
     let text = json::to_string(value);
-    Status::bad_request(format!(
+    format!(
         "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: \
          cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
          Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
         kind.gvk.kind,
         summary(text.as_bytes()),
-    ))
+    )
 }
 
 /// The beginning of a body: as it is where it looks like JSON's object, else in hexadecimal.

@@ -13,6 +13,8 @@ pub struct KindSet {
     kinds: Vec<Arc<KindInfo>>,
     by_kind: HashMap<GroupVersionKind, usize, ahash::RandomState>,
     by_resource: HashMap<GroupVersionResource, usize, ahash::RandomState>,
+    /// The record of the stored version.
+    by_prefix: HashMap<Str, usize, ahash::RandomState>,
 }
 
 impl KindSet {
@@ -33,9 +35,7 @@ impl KindSet {
     /// The record of the stored version of what is stored below a prefix. Where none of the versions is the stored
     /// one, the first serves.
     pub fn home(&self, storage_prefix: &str) -> Option<&Arc<KindInfo>> {
-        let mut below = self.kinds.iter().filter(|kind| kind.storage_prefix == storage_prefix);
-        let first = below.clone().next();
-        below.find(|kind| kind.convert.is_none()).or(first)
+        self.by_prefix.get(storage_prefix).map(|&index| &self.kinds[index])
     }
 
     /// This set with some kinds added or, where their group, version and kind are known, replaced in place.
@@ -58,7 +58,14 @@ impl KindSet {
         let by_kind = kinds.iter().enumerate().map(|(index, kind)| (kind.gvk.clone(), index)).collect();
         let served = kinds.iter().enumerate().filter(|(_, kind)| !kind.verbs.is_empty());
         let by_resource = served.map(|(index, kind)| (kind.gvr(), index)).collect();
-        Self { kinds, by_kind, by_resource }
+        let mut by_prefix: HashMap<Str, usize, ahash::RandomState> = HashMap::default();
+        for (index, kind) in kinds.iter().enumerate() {
+            let home = by_prefix.entry(kind.storage_prefix.clone()).or_insert(index);
+            if kinds[*home].convert.is_some() && kind.convert.is_none() {
+                *home = index;
+            }
+        }
+        Self { kinds, by_kind, by_resource, by_prefix }
     }
 
     /// The storage prefixes of some kinds, each once.

@@ -3,14 +3,17 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
 use corten_apimachinery::kind::{KindInfo, Propagation};
+use corten_apimachinery::schema::Node;
 use corten_apimachinery::status::Status;
+use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use futures_util::StreamExt as _;
 
 use super::{body, context, target};
 use crate::registry::{
-    DeleteOptions, Deleted, FieldValidation, ListOptions, Registry, Shown, Target, WatchEvent, WriteOptions,
+    DeleteOptions, Deleted, FieldValidation, ListOptions, Patch, Registry, Shown, Target, WatchEvent, WriteOptions,
 };
 
 /// A kind and an object of it that can be created as it stands.
@@ -32,6 +35,7 @@ pub async fn all(registry: &Registry, sample: &Sample) {
     pages(registry, sample).await;
     watch(registry, sample).await;
     update(registry, sample).await;
+    patches(registry, sample).await;
     status_split(registry, sample).await;
     delete(registry, sample).await;
     delete_waits_for_finalizers(registry, sample).await;
@@ -249,6 +253,55 @@ fn revision(value: &Value) -> u64 {
     value.str_at(&["metadata", "resourceVersion"]).parse().expect("a decimal revision")
 }
 
+/// Three kinds of patches change labels; strict validation and revisions hold for them too.
+pub async fn patches(registry: &Registry, sample: &Sample) {
+    let about = &sample.kind.gvk;
+    let made = make(registry, sample, "patch-a").await;
+    let target = sample.target("patch-a");
+    let strict = WriteOptions { field_validation: FieldValidation::Strict, ..WriteOptions::default() };
+    let patch = async |patch| registry.patch(&context(), &target, patch, strict).await;
+    let label = |key: &str| value!({"metadata": {"labels": {"x": key}}});
+    let json = |text: &str| Patch::Json(Bytes::from(text.to_owned()));
+    let strategic = matches!(sample.kind.schema.node(), Node::Table(_));
+    for (index, document) in [
+        Patch::Merge(body(label("1"))),
+        json(r#"[{"op":"replace","path":"/metadata/labels/x","value":"2"}]"#),
+        Patch::Strategic(body(label("3"))),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let answer = patch(document.clone()).await;
+        if matches!(document, Patch::Strategic(_)) && !strategic {
+            assert_eq!(answer.err().map(|status| status.code), Some(415), "{about}: no merge keys");
+            continue;
+        }
+        let written = tree(&answer.unwrap_or_else(|status| panic!("{about}: {status}")).object);
+        let label = (index + 1).to_string();
+        assert_eq!(written.str_at(&["metadata", "labels", "x"]), label, "{about}");
+        assert_eq!(written.at(&["metadata", "generation"]), made.at(&["metadata", "generation"]), "{about}");
+    }
+    let mut bogus = Value::object();
+    bogus.object_entry(sample.part).insert("bogus", 1);
+    let status = patch(Patch::Merge(body(bogus))).await.err().expect("an unknown field");
+    let found = format!("strict decoding error: unknown field \"{}.bogus\"", sample.part);
+    assert_eq!(status.code, 422, "{about}: {status}");
+    assert!(status.message.starts_with(" \"\" is invalid: patch: Invalid value: "), "{about}: {status}");
+    assert!(status.message.ends_with(&found), "{about}: {status}");
+
+    let stale = value!({"metadata": {"resourceVersion": (made.str_at(&["metadata", "resourceVersion"]))}});
+    assert_eq!(patch(Patch::Merge(body(stale))).await.err().map(|status| status.code), Some(409), "{about}");
+    let status = patch(json(r#"[{"op":"test","path":"/kind","value":"x"}]"#)).await.err().expect("a failed test");
+    assert_eq!(status.code, 422, "{about}: {status}");
+    let renamed = patch(Patch::Merge(body(value!({"metadata": {"name": "other"}})))).await;
+    refused(renamed, 400, "the name of the object (other) does not match the name on the URL (patch-a)");
+    let nothing = patch(Patch::Merge(body(Value::object()))).await.expect("nothing to do");
+    let before = registry.get(&target, &ListOptions::default()).await.expect("still there");
+    assert_eq!(tree(&nothing.object), tree(&before), "{about}: an empty patch writes nothing");
+    let absent = registry.patch(&context(), &sample.target("absent"), Patch::Merge(body(label("1"))), strict).await;
+    refused(absent, 404, &format!("{} \"absent\" not found", sample.resource()));
+}
+
 /// Where status is a subresource, each endpoint keeps its hands off the other's part.
 pub async fn status_split(registry: &Registry, sample: &Sample) {
     let Some((part, value)) = &sample.status else { return };
@@ -342,8 +395,6 @@ pub async fn delete_waits_for_finalizers(registry: &Registry, sample: &Sample) {
 
 #[cfg(test)]
 mod tests {
-    use corten_apimachinery::value;
-
     use super::super::{Bench, kinds};
     use super::*;
 

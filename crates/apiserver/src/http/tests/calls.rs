@@ -46,6 +46,18 @@ async fn the_life_of_an_object() {
     assert_eq!(updated.code, 200, "{}", updated.text);
     assert_eq!(updated.value().str_at(&["spec", "color"]), "blue");
 
+    let merge = [("content-type", "application/merge-patch+json")];
+    let patched = ask(&api, &format!("PATCH {WIDGETS}/a"), &merge, r#"{"spec":{"color":"green"}}"#).await;
+    assert_eq!((patched.code, patched.value().str_at(&["spec", "color"])), (200, "green"), "{}", patched.text);
+    let strategic = [("content-type", "application/strategic-merge-patch+json")];
+    let refused = ask(&api, &format!("PATCH {WIDGETS}/a"), &strategic, "{}").await;
+    assert_eq!(refused.code, 415, "{}", refused.text);
+    assert_eq!(
+        refused.value().str_at(&["message"]),
+        "the body of the request was in an unknown format - accepted media types include: \
+         application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml"
+    );
+
     let deleted = ask(&api, &format!("DELETE {WIDGETS}/a?propagationPolicy=Background"), &[], "").await;
     assert_eq!((deleted.code, deleted.value().str_at(&["status"])), (200, "Success"), "{}", deleted.text);
     let gone = ask(&api, &format!("GET {WIDGETS}/a"), &[], "").await;
