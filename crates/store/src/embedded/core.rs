@@ -35,7 +35,8 @@ pub(crate) struct Core {
     log_bytes: u64,
     /// The log's length that asks for the next snapshot.
     snapshot_at: u64,
-    snapshot: Option<JoinHandle<std::io::Result<()>>>,
+    newest_snapshot: Revision,
+    snapshot: Option<JoinHandle<std::io::Result<Revision>>>,
 }
 
 /// A write that is asked for.
@@ -60,7 +61,7 @@ impl Core {
         options: Options,
         recovered: Recovered,
     ) -> Result<(Self, Arc<Shared>), OpenError> {
-        let Recovered { chain, mut view, mut window, log, log_bytes } = recovered;
+        let Recovered { chain, mut view, mut window, log, newest_snapshot, log_bytes } = recovered;
         let mut alarm = None;
         if let Err(error) = reserve::take(&*disk, options.limits.reserve_bytes) {
             if !disk::is_full(&error) {
@@ -86,6 +87,7 @@ impl Core {
             alarm,
             log_bytes,
             snapshot_at,
+            newest_snapshot,
             snapshot: None,
         };
         Ok((core, shared))
@@ -240,7 +242,10 @@ impl Core {
             self.after(rotated);
         }
         self.collect_snapshot();
-        let due = self.log_bytes >= self.snapshot_at.max(self.view.object_bytes);
+        // Of two snapshots the older one must reach back behind the history. One that came while the newest does not
+        // would either push out the older one too early or be a third.
+        let due =
+            self.log_bytes >= self.snapshot_at.max(self.view.object_bytes) && self.newest_snapshot <= self.view.floor;
         if due && self.snapshot.is_none() && self.alarm.is_none() {
             self.start_snapshot();
         }
@@ -280,16 +285,19 @@ impl Core {
         }
     }
 
-    fn join_snapshot(&mut self, handle: JoinHandle<std::io::Result<()>>) {
+    fn join_snapshot(&mut self, handle: JoinHandle<std::io::Result<Revision>>) {
         let panicked = |_| Err(std::io::Error::other("the snapshot's thread panicked"));
         self.snapshot_done(handle.join().unwrap_or_else(panicked));
     }
 
-    fn snapshot_done(&mut self, result: std::io::Result<()>) {
-        if let Err(error) = result {
-            // The log holds everything; only its length grows until a later one succeeds.
-            tracing::error!(%error, "snapshot failed; trying again later");
-            self.snapshot_at = self.options.limits.snapshot_log_bytes_min / 4;
+    fn snapshot_done(&mut self, result: std::io::Result<Revision>) {
+        match result {
+            Ok(revision) => self.newest_snapshot = revision,
+            Err(error) => {
+                // The log holds everything; only its length grows until a later one succeeds.
+                tracing::error!(%error, "snapshot failed; trying again later");
+                self.snapshot_at = self.options.limits.snapshot_log_bytes_min / 4;
+            }
         }
     }
 

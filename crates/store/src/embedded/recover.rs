@@ -1,7 +1,7 @@
 //! Opens a store: loads a snapshot, replays the log behind it, and leaves the log ready to be written.
 //!
-//! The older of the two snapshots is loaded, so that the replay brings back the whole history and watches resume. What
-//! was not flushed when the store crashed ends the log as a torn frame and is cut off; everything else that does not
+//! The replay starts as early as the files allow, from the older of the two snapshots or from nothing, so that it brings
+//! back the whole history and watches resume. What was not flushed when the store crashed ends the log as a torn frame and is cut off; everything else that does not
 //! fit is damage, and the store is not opened.
 
 use std::io;
@@ -40,6 +40,8 @@ pub(crate) struct Recovered {
     pub(crate) view: View,
     pub(crate) window: Window,
     pub(crate) log: Log,
+    /// Its revision, or that of the empty store.
+    pub(crate) newest_snapshot: Revision,
     /// Bytes of the log that the newest snapshot does not cover, rounded up to whole segments.
     pub(crate) log_bytes: u64,
 }
@@ -70,7 +72,7 @@ fn create(disk: &dyn Disk, files: &[FileInfo], options: &Options) -> Result<Reco
     let view = View::new();
     let log = Log::create(disk, chain, view.revision + 1, options.clock.now_ms().unsigned_abs())?;
     layout::write_format(disk, options.new_store_id)?;
-    Ok(Recovered { chain, view, window: Window::default(), log, log_bytes: 0 })
+    Ok(Recovered { chain, view, window: Window::default(), log, newest_snapshot: REVISION_FIRST, log_bytes: 0 })
 }
 
 struct Recovery<'a> {
@@ -87,6 +89,8 @@ struct Newest {
     segment: Segment,
     bytes: Vec<u8>,
     name: String,
+    /// One behind it whose making was interrupted.
+    interrupted: Option<String>,
 }
 
 impl<'a> Recovery<'a> {
@@ -97,66 +101,79 @@ impl<'a> Recovery<'a> {
         Self { disk, options, chain, segments, snapshots, closed }
     }
 
-    fn run(mut self) -> Result<Recovered, OpenError> {
-        let (mut view, damage) = self.load_snapshot()?;
-        let mut window = Window::default();
-        let start = self.segments.iter().rposition(|(first, _)| *first <= view.revision + 1);
-        let Some(start) = start else {
-            let missing = || Damage::new("wal", 0, "the log does not reach back to the oldest good snapshot");
-            return Err(OpenError::Damaged(damage.unwrap_or_else(missing)));
-        };
-        self.segments.drain(..start);
-        let newest = self.replay(&mut view, &mut window)?;
-        self.check_end(&newest, &view)?;
-        let log = self.settle(newest)?;
-        let covered = self.snapshots.last().map_or(REVISION_FIRST, |(revision, _)| *revision);
-        let uncovered = self.segments.iter().filter(|(first, _)| *first > covered);
-        let log_bytes = uncovered.map(|(_, file)| file.bytes).sum();
-        Ok(Recovered { chain: self.chain, view, window, log, log_bytes })
-    }
-
-    /// The oldest good snapshot, or the empty store that every log begins with; and what is wrong with a bad one.
-    fn load_snapshot(&self) -> Result<(View, Option<Damage>), OpenError> {
+    /// Tries the places to start from, the one with the longest history first. A later one stands in for one that is
+    /// damaged: the content is the same, only history is shorter.
+    fn run(self) -> Result<Recovered, OpenError> {
         let mut first_damage = None;
-        for (revision, _) in &self.snapshots {
-            match snapshot::read(self.disk, self.chain, *revision) {
-                Ok(view) => return Ok((view, first_damage)),
-                Err(ReadError::Io(error)) => return Err(error.into()),
-                Err(ReadError::Damaged(damage)) => {
-                    tracing::error!(%damage, "snapshot is damaged; trying the next one");
+        for start in self.starts() {
+            match self.replay_from(start) {
+                Ok((view, window, newest)) => return self.settle(view, window, newest),
+                Err(OpenError::Damaged(damage)) => {
+                    tracing::error!(%damage, "the store is damaged");
                     first_damage.get_or_insert(damage);
                 }
+                Err(error) => return Err(error),
             }
         }
-        Ok((View::new(), first_damage))
+        let nothing = || Damage::new("wal", 0, "there is no log");
+        Err(OpenError::Damaged(first_damage.unwrap_or_else(nothing)))
+    }
+
+    /// Snapshots, oldest first; before them `None`, the empty store, if the log still begins with it.
+    fn starts(&self) -> Vec<Option<Revision>> {
+        let from_nothing = self.segments.first().filter(|(first, _)| *first == REVISION_FIRST + 1).map(|_| None);
+        from_nothing.into_iter().chain(self.snapshots.iter().map(|(revision, _)| Some(*revision))).collect()
+    }
+
+    fn replay_from(&self, start: Option<Revision>) -> Result<(View, Window, Newest), OpenError> {
+        let mut view = match start {
+            None => View::new(),
+            Some(revision) => match snapshot::read(self.disk, self.chain, revision) {
+                Ok(view) => view,
+                Err(ReadError::Io(error)) => return Err(error.into()),
+                Err(ReadError::Damaged(damage)) => return Err(OpenError::Damaged(damage)),
+            },
+        };
+        let mut window = Window::default();
+        let Some(first) = self.segments.iter().rposition(|(first, _)| *first <= view.revision + 1) else {
+            let missing = Damage::new("wal", 0, "the log does not reach back to the snapshot");
+            return Err(OpenError::Damaged(missing));
+        };
+        let newest = self.replay(&self.segments[first..], &mut view, &mut window)?;
+        self.check_end(&newest, &view)?;
+        Ok((view, window, newest))
     }
 
     /// Applies what the segments hold and the view does not.
-    fn replay(&mut self, view: &mut View, window: &mut Window) -> Result<Newest, OpenError> {
+    fn replay(
+        &self,
+        segments: &[(Revision, FileInfo)],
+        view: &mut View,
+        window: &mut Window,
+    ) -> Result<Newest, OpenError> {
         let mut position = Position { chain: self.chain, last: None };
         let mut newest: Option<Newest> = None;
-        for (at, (_, file)) in self.segments.iter().enumerate() {
+        for (at, (_, file)) in segments.iter().enumerate() {
             let bytes = read_all(self.disk, file)?;
             let mut visit = |commit: Commit| self.apply(view, window, commit);
             let segment = match segment::read(&file.name, &bytes, position, &mut visit) {
                 Ok(segment) => segment,
                 Err(Unreadable::NoStart(damage)) => {
                     // The newest segment may be one whose making was interrupted; the one before it was ended then.
-                    let interrupted = newest.is_some() && at + 1 == self.segments.len();
+                    let interrupted = newest.is_some() && at + 1 == segments.len();
                     if !interrupted {
                         return Err(OpenError::Damaged(damage));
                     }
-                    self.disk.remove(&file.name)?;
-                    self.disk.sync_dir()?;
+                    newest.iter_mut().for_each(|newest| newest.interrupted = Some(file.name.clone()));
                     break;
                 }
                 Err(Unreadable::Damaged(damage)) => return Err(OpenError::Damaged(damage)),
             };
-            if at + 1 < self.segments.len() {
+            if at + 1 < segments.len() {
                 segment.check_ended(&file.name).map_err(OpenError::Damaged)?;
             }
             position = Position { chain: segment.chain, last: Some(segment.last) };
-            newest = Some(Newest { segment, bytes, name: file.name.clone() });
+            newest = Some(Newest { segment, bytes, name: file.name.clone(), interrupted: None });
         }
         Ok(newest.expect("there is a segment to start with"))
     }
@@ -189,8 +206,11 @@ impl<'a> Recovery<'a> {
     }
 
     /// Makes what was read durable, and the log ready to be written.
-    fn settle(&self, newest: Newest) -> Result<Log, OpenError> {
-        let Newest { segment, bytes, name } = newest;
+    fn settle(self, view: View, window: Window, newest: Newest) -> Result<Recovered, OpenError> {
+        let Newest { segment, bytes, name, interrupted } = newest;
+        if let Some(interrupted) = interrupted {
+            self.disk.remove(&interrupted)?;
+        }
         let file = self.disk.open(&name)?;
         if self.closed.is_none() {
             if let Some(why) = segment.torn {
@@ -210,7 +230,11 @@ impl<'a> Recovery<'a> {
             self.disk.sync_dir()?;
         }
         let open = Open { file, bytes: segment.bytes as u64, marked: segment.marked };
-        Ok(Log::new(segment.chain, open))
+        let newest_snapshot = self.snapshots.last().map_or(REVISION_FIRST, |(revision, _)| *revision);
+        let uncovered = self.segments.iter().filter(|(first, _)| *first > newest_snapshot);
+        let log_bytes = uncovered.map(|(_, file)| file.bytes).sum();
+        let log = Log::new(segment.chain, open);
+        Ok(Recovered { chain: self.chain, view, window, log, newest_snapshot, log_bytes })
     }
 }
 

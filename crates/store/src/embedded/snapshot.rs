@@ -16,9 +16,8 @@ const FRAME_OBJECTS_MAX: usize = 256;
 /// A frame ends with the object that passes it.
 const FRAME_BYTES: usize = 1 << 20;
 
-/// Writes the snapshot of a view; returns its length.
-pub(crate) fn write(disk: &dyn Disk, chain: Chain, view: &View, time_ms: u64) -> io::Result<u64> {
-    let mut written = 0;
+/// Writes the snapshot of a view.
+pub(crate) fn write(disk: &dyn Disk, chain: Chain, view: &View, time_ms: u64) -> io::Result<()> {
     write_whole(disk, &layout::snapshot(view.revision), |file| {
         let mut sink = Sink { file, chain, time_ms, objects: Vec::new(), object_bytes: 0, written: 0 };
         for entry in view.objects() {
@@ -26,11 +25,8 @@ pub(crate) fn write(disk: &dyn Disk, chain: Chain, view: &View, time_ms: u64) ->
         }
         sink.flush()?;
         let end = [FORMAT_VERSION, view.revision, view.object_count() as u64];
-        sink.frame(Kind::SnapshotEnd, |out| record::write_words(out, end))?;
-        written = sink.written;
-        Ok(())
-    })?;
-    Ok(written)
+        sink.frame(Kind::SnapshotEnd, |out| record::write_words(out, end))
+    })
 }
 
 struct Sink<'a> {

@@ -12,6 +12,7 @@ use super::frame::Chain;
 use super::shared::Shared;
 use super::view::View;
 use super::{layout, snapshot};
+use crate::{REVISION_FIRST, Revision};
 
 /// One run.
 pub(crate) struct Upkeep {
@@ -23,10 +24,14 @@ pub(crate) struct Upkeep {
 }
 
 impl Upkeep {
-    /// Writes the snapshot and removes what nobody needs.
-    pub(crate) fn run(&self) -> io::Result<()> {
+    /// Writes the snapshot and removes what nobody needs. Returns the snapshot's revision.
+    pub(crate) fn run(&self) -> io::Result<Revision> {
         snapshot::write(&*self.disk, self.chain, &self.view, self.time_ms)?;
-        self.remove_unneeded()
+        if let Err(error) = self.remove_unneeded() {
+            // The next run finds what is left.
+            tracing::error!(%error, "files that are not needed any more stay");
+        }
+        Ok(self.view.revision)
     }
 
     fn remove_unneeded(&self) -> io::Result<()> {
@@ -34,11 +39,14 @@ impl Upkeep {
         let snapshots = layout::numbered(&files, layout::snapshot);
         let segments = layout::numbered(&files, layout::segment);
         let base = snapshots.iter().rposition(|(revision, _)| *revision <= self.view.floor);
-        if let Some(base) = base {
-            // Names of snapshots go first, and durably: one without the log behind it would be found damaged.
+        let from_nothing = segments.first().is_some_and(|(first, _)| *first == REVISION_FIRST + 1);
+        if base.is_some() || from_nothing {
             let newest = snapshots.len() - 1;
-            let unneeded = snapshots.iter().enumerate().filter(|(at, _)| *at != base && *at != newest);
+            let unneeded = snapshots.iter().enumerate().filter(|(at, _)| Some(*at) != base && *at != newest);
             self.remove(unneeded.map(|(_, (_, file))| file.name.as_str()))?;
+        }
+        if let Some(base) = base {
+            // After the older snapshots: one without the log behind it would be found damaged.
             let needed = segments.iter().rposition(|(first, _)| *first <= snapshots[base].0 + 1).unwrap_or(0);
             self.remove(segments[..needed].iter().map(|(_, file)| file.name.as_str()))?;
         }
@@ -47,12 +55,12 @@ impl Upkeep {
         Ok(())
     }
 
+    /// Removes files one after the other, so that a crash leaves no hole between those that are left.
     fn remove<'a>(&self, names: impl Iterator<Item = &'a str>) -> io::Result<()> {
-        let mut removed = false;
         for name in names {
             self.disk.remove(name)?;
-            removed = true;
+            self.disk.sync_dir()?;
         }
-        if removed { self.disk.sync_dir() } else { Ok(()) }
+        Ok(())
     }
 }

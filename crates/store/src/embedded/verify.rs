@@ -97,7 +97,8 @@ impl Check<'_> {
 
     /// Reads the log, and on the way compares the later snapshots with what the first one becomes by it.
     fn segments(&mut self, segments: &[(Revision, FileInfo)]) -> Result<Option<(Segment, String)>, OpenError> {
-        let mut replay = Replay::new(std::mem::take(&mut self.views));
+        let from_nothing = segments.first().is_some_and(|(first, _)| *first == REVISION_FIRST + 1);
+        let mut replay = Replay::new(std::mem::take(&mut self.views), from_nothing);
         let missing = |what| Damage::new("wal", 0, what);
         match segments.first() {
             None => self.report.damages.push(missing("there is no log")),
@@ -163,7 +164,7 @@ fn describe(segment: &Segment) -> FileKind {
     FileKind::Segment { first: segment.first, last: segment.last, commits: segment.commits }
 }
 
-/// The oldest good snapshot on its way through the log.
+/// The oldest state that can be told, on its way through the log.
 struct Replay {
     view: View,
     /// Snapshots that it has not reached yet.
@@ -172,8 +173,8 @@ struct Replay {
 }
 
 impl Replay {
-    fn new(mut views: Vec<View>) -> Self {
-        let view = if views.is_empty() { View::of(REVISION_FIRST) } else { views.remove(0) };
+    fn new(mut views: Vec<View>, from_nothing: bool) -> Self {
+        let view = if from_nothing || views.is_empty() { View::new() } else { views.remove(0) };
         Self { view, later: views, damages: Vec::new() }
     }
 

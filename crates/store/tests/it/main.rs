@@ -1,5 +1,12 @@
 //! The tests of the store: one conformance suite for every engine, and what only the embedded one can suffer.
 
 #![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod against_model;
 mod conformance;
+mod crashes;
+mod damages;
+mod faults;
 mod reader;
+mod sim_disk;
+mod workload;
