@@ -21,6 +21,8 @@ pub enum ProtobufError {
     Utf8 { number: u32 },
     #[error("proto: field {number} holds no JSON")]
     Json { number: u32 },
+    #[error("proto: field {number} holds a value of another type")]
+    Form { number: u32 },
     #[error("proto: nested deeper than {} messages", crate::json::DEPTH_MAX)]
     Depth,
     #[error("proto: more than {} values", VALUES_MAX)]
@@ -64,6 +66,31 @@ pub fn decode_envelope(body: &[u8]) -> Result<Envelope<'_>, ProtobufError> {
         }
     }
     Ok(envelope)
+}
+
+/// An object's body: the envelope around the message of its kind.
+pub fn encode_envelope(api_version: &str, kind: &str, message: &[u8]) -> Vec<u8> {
+    let mut type_meta = Writer::default();
+    type_meta.bytes(1, api_version.as_bytes());
+    type_meta.bytes(2, kind.as_bytes());
+    let mut out = Writer(MAGIC.to_vec());
+    out.bytes(1, &type_meta.0);
+    out.bytes(2, message);
+    out.bytes(3, b"");
+    out.bytes(4, b"");
+    out.0
+}
+
+/// One frame of a watch stream: the length in four bytes, then a `WatchEvent` around the body of an object.
+pub fn encode_watch_frame(event: &str, object: &[u8]) -> Vec<u8> {
+    let mut raw = Writer::default();
+    raw.bytes(1, object);
+    let mut out = Writer(vec![0; 4]);
+    out.bytes(1, event.as_bytes());
+    out.bytes(2, &raw.0);
+    let length = u32::try_from(out.0.len() - 4).expect("an object is far smaller than 4 GiB");
+    out.0[..4].copy_from_slice(&length.to_be_bytes());
+    out.0
 }
 
 fn decode_type_meta<'a>(message: &'a [u8], envelope: &mut Envelope<'a>) -> Result<(), ProtobufError> {
@@ -174,6 +201,56 @@ pub(crate) fn read_varint(input: &mut &[u8]) -> Result<u64, ProtobufError> {
     Err(ProtobufError::Overflow)
 }
 
+/// A message being written.
+#[derive(Default)]
+pub(crate) struct Writer(Vec<u8>);
+
+impl Writer {
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.0
+    }
+
+    pub(crate) fn varint(&mut self, number: u32, value: u64) {
+        self.raw_varint(u64::from(number) << 3);
+        self.raw_varint(value);
+    }
+
+    pub(crate) fn fixed64(&mut self, number: u32, value: u64) {
+        self.raw_varint(u64::from(number) << 3 | 1);
+        self.0.extend_from_slice(&value.to_le_bytes());
+    }
+
+    pub(crate) fn bytes(&mut self, number: u32, bytes: &[u8]) {
+        self.raw_varint(u64::from(number) << 3 | 2);
+        self.raw_varint(bytes.len() as u64);
+        self.0.extend_from_slice(bytes);
+    }
+
+    /// A message inside this one: written behind a guess of one byte for its length, and moved where that is not enough.
+    pub(crate) fn message(
+        &mut self,
+        number: u32,
+        write: impl FnOnce(&mut Self) -> Result<(), ProtobufError>,
+    ) -> Result<(), ProtobufError> {
+        self.raw_varint(u64::from(number) << 3 | 2);
+        let start = self.0.len();
+        self.0.push(0);
+        write(self)?;
+        let mut length = Self::default();
+        length.raw_varint((self.0.len() - start - 1) as u64);
+        self.0.splice(start..=start, length.0);
+        Ok(())
+    }
+
+    fn raw_varint(&mut self, mut value: u64) {
+        while value >= 0x80 {
+            self.0.push(value.to_le_bytes()[0] | 0x80);
+            value >>= 7;
+        }
+        self.0.push(value.to_le_bytes()[0]);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -183,6 +260,18 @@ mod tests {
         let body = b"k8s\0\x0a\x09\x0a\x02v1\x12\x03Pod\x12\x02ab\x1a\x00\x22\x00";
         let envelope = decode_envelope(body).unwrap();
         assert_eq!((envelope.api_version, envelope.kind, envelope.raw), ("v1", "Pod", b"ab".as_slice()));
+    }
+
+    #[test]
+    fn an_envelope_comes_back() {
+        let body = encode_envelope("apps/v1", "Deployment", &[7; 300]);
+        let envelope = decode_envelope(&body).unwrap();
+        assert_eq!((envelope.api_version, envelope.kind, envelope.raw), ("apps/v1", "Deployment", [7; 300].as_slice()));
+    }
+
+    #[test]
+    fn a_watch_frame_tells_its_length() {
+        assert_eq!(encode_watch_frame("ADDED", b"x"), b"\0\0\0\x0c\x0a\x05ADDED\x12\x03\x0a\x01x");
     }
 
     #[test]

@@ -30,6 +30,12 @@ pub trait ObjectSchema: Send + Sync + Any {
     /// `None`: this kind has no protobuf form, and the request is answered 415.
     fn decode_protobuf(&self, message: &[u8]) -> Option<Result<Value, ConformError>>;
 
+    /// The protobuf message of a conformed object (without the envelope). `None`: this kind has no protobuf form, and the
+    /// answer is JSON or 406.
+    fn encode_protobuf(&self, _object: &Value) -> Option<Result<Vec<u8>, ConformError>> {
+        None
+    }
+
     /// The root of the tree of merge facts.
     fn node(&self) -> Node<'_>;
 

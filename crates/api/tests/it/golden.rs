@@ -109,10 +109,25 @@ fn check_protobuf(body: &[u8], schema: &TableSchema, golden: &Value) -> Option<S
     let map = object.as_object_mut().expect("a message is an object");
     map.insert("apiVersion", envelope.api_version);
     map.insert("kind", envelope.kind);
-    match schema.conform(object) {
-        Ok(conformed) => difference("protobuf", &conformed.value, golden),
-        Err(error) => Some(format!("protobuf: {error}")),
-    }
+    let conformed = match schema.conform(object) {
+        Ok(conformed) => conformed.value,
+        Err(error) => return Some(format!("protobuf: {error}")),
+    };
+    difference("protobuf", &conformed, golden).or_else(|| check_encoding(body, schema, &conformed))
+}
+
+/// The object is written as Go wrote it, to the byte.
+fn check_encoding(body: &[u8], schema: &TableSchema, object: &Value) -> Option<String> {
+    let message = schema.encode_protobuf(object).expect("built-in types have a protobuf form");
+    let message = match message {
+        Ok(message) => message,
+        Err(error) => return Some(format!("encoding: {error}")),
+    };
+    let (api_version, kind) = (object.str_at(&["apiVersion"]), object.str_at(&["kind"]));
+    let written = protobuf::encode_envelope(api_version, kind, &message);
+    let first = written.iter().zip(body).position(|(ours, theirs)| ours != theirs);
+    let differs = written.as_slice() != body;
+    differs.then(|| format!("encoding: {} bytes instead of {}, from {first:?} on", written.len(), body.len()))
 }
 
 #[test]

@@ -67,6 +67,13 @@ impl ObjectSchema for TableSchema {
         Some(self.table.decode_message(self.ty, message).map_err(|error| ConformError(error.to_string())))
     }
 
+    fn encode_protobuf(&self, object: &Value) -> Option<Result<Vec<u8>, ConformError>> {
+        let Value::Object(map) = object else {
+            return Some(Err(ConformError("an object is expected".to_owned())));
+        };
+        Some(self.table.encode_message(self.ty, map).map_err(|error| ConformError(error.to_string())))
+    }
+
     fn node(&self) -> Node<'_> {
         Node::Table(TableNode { table: self.table, ty: &self.root, field: None })
     }

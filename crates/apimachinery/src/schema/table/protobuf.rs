@@ -1,6 +1,8 @@
 //! Protobuf messages to trees, by the table. The result has the JSON names and forms but not yet Go's order and
 //! omissions: it is conformed like a tree that was read from JSON.
 
+mod encode;
+
 use base64::Engine as _;
 
 use super::bytes::BASE64;
