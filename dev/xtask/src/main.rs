@@ -5,6 +5,7 @@
 mod check;
 mod requirements;
 mod step;
+mod strangers;
 mod test;
 mod tidy;
 
@@ -18,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   check   format, lints and tidy rules; licences and bans where cargo-deny is installed
   test    every test of the workspace; says what is missing on this machine and how to get it
+  diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
 ";
 
 fn main() -> ExitCode {
@@ -37,6 +39,7 @@ fn run() -> Result<()> {
     match (command, rest) {
         ("check", []) => check::run(),
         ("test", []) => test::run(),
+        ("diff", arguments) => strangers::differential(arguments),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");
             Ok(())

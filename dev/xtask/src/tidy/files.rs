@@ -12,7 +12,7 @@ use super::{File, Problem};
 const LINES_MAX: usize = 1000;
 
 /// Names that say nothing of what is inside.
-const BANNED_NAMES: [&str; 8] = ["util", "utils", "helper", "helpers", "common", "manager", "misc", "shared"];
+const BANNED_NAMES: [&str; 6] = ["util", "utils", "helper", "helpers", "common", "manager"];
 
 /// Folders that are not ours or not text.
 const SKIPPED: [&str; 4] = [".git", "target", "node_modules", "testdata"];
@@ -83,7 +83,7 @@ fn name(file: &File) -> Option<Problem> {
 }
 
 fn module_docs(file: &File) -> Option<Problem> {
-    let product = file.path.ends_with(".rs") && file.path.contains("/src/");
+    let product = file.path.ends_with(".rs") && file.path.contains("/src/") && !file.path.ends_with("/tests.rs");
     (product && !file.text.starts_with("//!")).then(|| Problem {
         rule: "module-docs",
         path: file.path.clone(),

@@ -12,7 +12,7 @@ const KINDS: &str = "crates/api/facts/kinds.txt";
 const GENERIC: [&str; 4] = ["apimachinery", "apiserver", "store", "client"];
 
 /// Words of the API's own protocol that are also kinds' names: every kind's answers use them.
-const PROTOCOL: [(&str, &str); 10] = [
+const PROTOCOL: &[(&str, &str)] = &[
     ("Status", "the answer that is no object; also each object's status"),
     ("List", "the answer to a list of any kind"),
     ("Table", "server-side printing of any kind"),
@@ -21,7 +21,13 @@ const PROTOCOL: [(&str, &str); 10] = [
     ("DeleteOptions", "the body of every delete"),
     ("APIResourceList", "discovery"),
     ("APIGroupList", "discovery"),
+    ("\"namespaces\"", "the segment of a path that names a namespace"),
+];
+
+/// Names of types that kinds have too. As words in a literal they are kinds.
+const TYPES: &[(&str, &str)] = &[
     ("Node", "a position in a schema"),
+    ("Role", "the side of a WebSocket"),
     ("Service", "hyper's trait of what answers requests"),
 ];
 
@@ -33,22 +39,26 @@ pub(crate) fn check(files: &[File]) -> Result<Vec<Problem>> {
     Ok(named(files, &words))
 }
 
-/// The kinds' names: first word a line, or what follows the last slash or dot in it.
-fn words(text: &str) -> BTreeSet<&str> {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let names = lines.flat_map(|line| line.split(|c: char| !c.is_alphanumeric()));
-    names.filter(|word| word.starts_with(char::is_uppercase)).collect()
+/// Kinds' names, and as literals the names of their resources: the second and third word of a line of the facts.
+fn words(text: &str) -> BTreeSet<String> {
+    let mut words = BTreeSet::new();
+    for line in text.lines().filter(|line| !line.starts_with(['#', '=', ' '])) {
+        let mut parts = line.split(' ').skip(1);
+        words.extend(parts.next().map(str::to_owned));
+        words.extend(parts.next().filter(|plural| plural.len() > 1).map(|plural| format!("\"{plural}\"")));
+    }
+    words
 }
 
-fn named(files: &[File], words: &BTreeSet<&str>) -> Vec<Problem> {
+fn named(files: &[File], words: &BTreeSet<String>) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (file, code) in rust(files) {
-        if !GENERIC.contains(&crate_of(&file.path)) || !file.path.contains("/src/") {
+        if !GENERIC.contains(&crate_of(&file.path)) || !product(&file.path) {
             continue;
         }
-        for (line, text) in code.product(&code.with_literals) {
-            let named = text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| words.contains(word));
-            for word in named.filter(|word| !PROTOCOL.iter().any(|(known, _)| known == word)) {
+        let lines = code.product(&code.with_literals).zip(code.product(&code.bare));
+        for ((line, text), (_, bare)) in lines {
+            for word in kinds_in(text, bare, words) {
                 problems.push(Problem {
                     rule: "kind-name",
                     path: file.path.clone(),
@@ -62,25 +72,62 @@ fn named(files: &[File], words: &BTreeSet<&str>) -> Vec<Problem> {
     problems
 }
 
+fn product(path: &str) -> bool {
+    path.contains("/src/") && !path.ends_with("/tests.rs")
+}
+
+/// Words of a line that name kinds; `bare` is the line without its literals.
+fn kinds_in<'a>(text: &'a str, bare: &str, words: &BTreeSet<String>) -> Vec<&'a str> {
+    let excepted = |list: &[(&str, &str)], word: &str| list.iter().any(|(known, _)| *known == word);
+    let is_type = |word: &str| excepted(TYPES, word) && parts(bare).any(|part| part == word);
+    let named = parts(text).flat_map(forms).filter(|word| words.contains(*word));
+    named.filter(|word| !excepted(PROTOCOL, word) && !is_type(word)).collect()
+}
+
+fn parts(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && !"_\"".contains(c))
+}
+
+/// A word, and what is inside if it is a literal.
+fn forms(word: &str) -> impl Iterator<Item = &str> {
+    let inside = word.trim_matches('"');
+    [Some(word), (inside != word).then_some(inside)].into_iter().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::tests::{brief, file};
     use super::*;
 
+    const FACTS: &str = "# ABOUT Kind\n=v1 core/v1\nv1 Pod pods pod ns on get\n log v1 Pod on get\n\
+                         apps/v1 Deployment deployments deployment ns on get\nv1 Status - -\nv1 Node nodes node cluster on get\n";
+
     #[test]
     fn a_kind_in_the_generic_path_is_reported() {
-        let source = "/// Pod\nfn a() { let x = \"Pod\"; Deployment::new(); Status::x(); pod(); }\n\
+        let source = "/// Pod\nfn a() { let x = \"pods\"; Deployment::new(); Status::x(); pods(\"Pod\"); }\n\
                       #[cfg(test)]\nmod tests { Pod }\n";
-        let files = [file(KINDS, "v1 Pod\napps/v1 Deployment\nv1 Status\n"), file("crates/store/src/a.rs", source)];
+        let files = [file(KINDS, FACTS), file("crates/store/src/a.rs", source)];
         assert_eq!(
             brief(&check(&files).unwrap()),
-            ["kind-name crates/store/src/a.rs:2 Pod", "kind-name crates/store/src/a.rs:2 Deployment"]
+            [
+                "kind-name crates/store/src/a.rs:2 \"pods\"",
+                "kind-name crates/store/src/a.rs:2 Deployment",
+                "kind-name crates/store/src/a.rs:2 Pod",
+            ]
         );
     }
 
     #[test]
+    fn a_type_may_be_called_like_a_kind() {
+        let files = [file(KINDS, FACTS), file("crates/store/src/a.rs", "fn a(n: Node) {}")];
+        assert!(check(&files).unwrap().is_empty());
+        let files = [file(KINDS, FACTS), file("crates/store/src/a.rs", "b(\"Node\")")];
+        assert_eq!(brief(&check(&files).unwrap()), ["kind-name crates/store/src/a.rs:1 Node"]);
+    }
+
+    #[test]
     fn kinds_elsewhere_are_free() {
-        let files = [file(KINDS, "v1 Pod\n"), file("crates/api/src/a.rs", "Pod"), file("dev/a.rs", "Pod")];
+        let files = [file(KINDS, FACTS), file("crates/api/src/a.rs", "Pod"), file("dev/a.rs", "Pod")];
         assert!(check(&files).unwrap().is_empty());
     }
 

@@ -1,0 +1,30 @@
+//! Starts the tests that need the real Kubernetes: its programs are built once a machine, then `corten-e2e` runs.
+
+use std::process::Command;
+
+use anyhow::{Context, Result};
+
+use crate::requirements;
+use crate::step::{self, cargo};
+
+/// What `e2e/yardstick/build.sh` builds for these tests.
+const PROGRAMS: [&str; 2] = ["etcd", "kube-apiserver"];
+
+/// The differential test. It takes its own arguments.
+pub(crate) fn differential(arguments: &[String]) -> Result<()> {
+    requirements::check(&requirements::TEST)?;
+    let programs = programs(&PROGRAMS)?;
+    step::run(cargo(&["build", "--quiet", "-p", "corten", "-p", "corten-e2e"]))?;
+    let mut command = cargo(&["run", "--quiet", "-p", "corten-e2e", "--", "differential", "--programs", &programs]);
+    command.args(arguments);
+    step::run(command)
+}
+
+/// Builds the programs and returns their folder.
+fn programs(names: &[&str]) -> Result<String> {
+    println!("$ e2e/yardstick/build.sh {}", names.join(" "));
+    let mut build = Command::new("e2e/yardstick/build.sh");
+    let output = build.args(names).stderr(std::process::Stdio::inherit()).output().context("cannot start build.sh")?;
+    anyhow::ensure!(output.status.success(), "e2e/yardstick/build.sh: {}", output.status);
+    Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+}

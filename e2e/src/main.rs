@@ -1,0 +1,61 @@
+//! Judgement by strangers. `differential` sends the same requests to the real Kubernetes and to Corten and compares the
+//! answers; `real` keeps a real control plane running to look at by hand.
+
+mod differential;
+mod http;
+mod kubeconfig;
+mod process;
+mod server;
+
+use std::io::{Read as _, stdin};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use server::Server;
+
+#[derive(Parser)]
+#[command(name = "corten-e2e", about = "Judgement by strangers")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// The same requests to the real Kubernetes and to Corten; fails on a difference that is not known.
+    Differential(differential::Arguments),
+    /// Starts etcd and kube-apiserver, prints the kubeconfig, and ends them when standard input ends.
+    Real {
+        /// The folder that e2e/yardstick/build.sh prints.
+        #[arg(long)]
+        programs: PathBuf,
+    },
+}
+
+fn main() -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(Arguments::parse())));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(arguments: Arguments) -> Result<ExitCode> {
+    match arguments.command {
+        Verb::Differential(arguments) => differential::run(arguments).await,
+        Verb::Real { programs } => {
+            let server = Server::real(&programs, &[]).await?;
+            println!("export KUBECONFIG={}", server.kubeconfig.display());
+            stdin().read_to_end(&mut Vec::new())?;
+            server.stop()?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
