@@ -49,6 +49,7 @@ impl TypeRules {
 /// Every table of rules.
 pub const ALL: &[RuleTable] = &[
     defaults::admission::RULES,
+    defaults::amount::RULES,
     defaults::apps::RULES,
     defaults::autoscaling::RULES,
     defaults::batch::RULES,

@@ -39,13 +39,21 @@ fn own_pods(job: &mut Value, stored: Option<&Value>) {
     if stored.is_some() || super::column::flag(job, &["spec", "manualSelector"]) {
         return;
     }
-    let (name, uid) = (job.str_at(&["metadata", "name"]).to_owned(), job.str_at(&["metadata", "uid"]).to_owned());
+    let text = |path: [&str; 2]| job.str_at(&path).to_owned();
+    let (name, uid) = (text(["metadata", "name"]), text(["metadata", "uid"]));
+    // Labels that were taken over from the template, or are missing, go on following it.
+    let labels = job.at(&["metadata", "labels"]);
+    let follows = labels.is_none() || labels == job.at(&["spec", "template", "metadata", "labels"]);
     let spec = job.object_entry("spec");
     let labels = spec.object_entry("template").object_entry("metadata").object_entry("labels");
     add_labels(labels, "job-name", &name);
     add_labels(labels, "controller-uid", &uid);
+    let labels = labels.clone();
     let selected = spec.object_entry("selector").object_entry("matchLabels");
     selected.insert_if_absent("batch.kubernetes.io/controller-uid", || uid.as_str().into());
+    if follows && let Value::Object(fields) = job {
+        fields.object_entry("metadata").insert("labels", labels);
+    }
 }
 
 /// A label under its old and its new name.
@@ -156,6 +164,7 @@ mod tests {
         let mut job =
             value!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {}, "manualSelector": false}});
         own_pods(&mut job, None);
+        assert_eq!(job.at(&["metadata", "labels"]), job.at(&["spec", "template", "metadata", "labels"]));
         assert_eq!(
             job.get("spec"),
             Some(&value!({

@@ -157,7 +157,7 @@ pub(super) fn service(service: &Value, _: Option<&Value>) -> Warnings {
 }
 
 pub(super) fn endpoints(endpoints: &Value, _: Option<&Value>) -> Warnings {
-    let mut warnings = Warnings::new();
+    let mut warnings = vec!["v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".to_owned()];
     if endpoints.str_at(&["metadata", "labels", "endpoints.kubernetes.io/managed-by"]) == "endpoint-controller" {
         return warnings;
     }

@@ -6,6 +6,7 @@
 //! A parent's function runs before its children are visited, as upstream's order is. Every function is idempotent.
 
 pub(super) mod admission;
+pub(super) mod amount;
 pub(super) mod apps;
 pub(super) mod autoscaling;
 pub(super) mod batch;

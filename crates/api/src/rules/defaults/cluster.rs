@@ -16,6 +16,7 @@ pub(in crate::rules) const RULES: RuleTable = &[
     (
         "core/v1.NodeStatus",
         fills(|status| {
+            super::amount::round(status, &["capacity", "allocatable"]);
             if !given(status, "allocatable")
                 && let Some(capacity) = status.get("capacity").cloned()
             {
@@ -96,6 +97,7 @@ fn secret(secret: &mut Map) {
 
 /// For containers the default limit is the maximum, the default request the default limit, and else the minimum.
 fn limit_range_item(item: &mut Map) {
+    super::amount::round(item, &["max", "min", "default", "defaultRequest", "maxLimitRequestRatio"]);
     if text(item, "type") != "Container" {
         return;
     }

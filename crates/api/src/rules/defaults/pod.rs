@@ -23,6 +23,7 @@ fn pod(pod: &mut Map) {
             }
         }
     }
+    super::amount::pod_level(spec);
     absent(spec, "enableServiceLinks", true);
     if flag(spec, "hostNetwork") {
         host_ports(spec);
@@ -48,6 +49,7 @@ fn pod_spec(spec: &mut Map) {
     absent(spec, "securityContext", Value::object());
     absent(spec, "terminationGracePeriodSeconds", 30);
     zero(spec, "schedulerName", "default-scheduler");
+    super::amount::round(spec, &["overhead"]);
     service_account(spec);
 }
 
@@ -66,6 +68,7 @@ fn service_account(spec: &mut Map) {
 
 /// `podIP` and the first of `podIPs` are one fact; the singular wins where they differ.
 fn pod_status(status: &mut Map) {
+    super::amount::round(status, &["allocatedResources"]);
     let first = status.get("podIPs").and_then(Value::as_array).and_then(<[Value]>::first);
     let plural = first.map(|ip| ip.str_at(&["ip"])).unwrap_or_default().to_owned();
     let single = text(status, "podIP").to_owned();
