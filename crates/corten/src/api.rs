@@ -14,7 +14,7 @@ use corten_builtin::install::install;
 use corten_builtin::lookup::{FromRegistry, Lookup};
 use corten_builtin::rbac::Rbac;
 use corten_builtin::rbac::escalation::Escalation;
-use corten_builtin::rbac::feed::Feed;
+use corten_builtin::rbac::feed::{Feed, aggregate};
 use corten_builtin::seal::{Keyring, Sealing};
 use corten_builtin::{access, admission};
 use corten_stdx::clock::Clock;
@@ -50,6 +50,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     registry.install(corten_api::kinds());
     lookup.set(registry.clone());
     install(&registry, &server).await.context("the objects that a cluster begins with")?;
+    aggregate(&registry, &server).await.context("the aggregated cluster roles")?;
     let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;
     anyhow::ensure!(feed.synced().await, "the roles and bindings could not be read");
 

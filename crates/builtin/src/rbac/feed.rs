@@ -20,6 +20,9 @@ use crate::follow::{Seen, follow};
 /// Upstream's controller writes under this name.
 const MANAGER: &str = "clusterrole-aggregation-controller";
 
+/// How often every role may be written before the aggregation gives up.
+const ROUNDS_MAX: usize = 4;
+
 /// Pause before an aggregation that failed is tried again.
 const PAUSE: Duration = Duration::from_secs(1);
 
@@ -37,7 +40,7 @@ impl Feed {
             let kind = kind_of(registry, policy)?;
             let (sender, receiver) = watch::channel(0);
             if policy == Policy::ClusterRole {
-                let aggregation = Aggregation { registry: registry.clone(), kind: kind.clone(), user: user.clone() };
+                let aggregation = Aggregation { registry: registry.clone(), user: user.clone() };
                 tasks.spawn("rbac-aggregation", aggregation.run(receiver.clone(), tasks.stopped()));
             }
             seen.push(receiver);
@@ -84,7 +87,6 @@ fn apply(rbac: &Rbac, policy: Policy, seen: &Seen) {
 
 struct Aggregation {
     registry: Registry,
-    kind: Arc<KindInfo>,
     user: Arc<User>,
 }
 
@@ -97,7 +99,7 @@ impl Aggregation {
                 // An error: the feed has ended, and so has everything to look at.
                 seen = changed.changed() => if seen.is_err() { return },
             }
-            while let Err(status) = aggregate(&self.registry, &self.kind, &self.user).await {
+            while let Err(status) = aggregate(&self.registry, &self.user).await {
                 tracing::warn!(error = %status, "cluster roles could not be aggregated");
                 tokio::select! {
                     () = stopped.wait() => return,
@@ -108,29 +110,30 @@ impl Aggregation {
     }
 }
 
-/// Writes the rules of every aggregated role that has others than it should.
-async fn aggregate(registry: &Registry, kind: &Arc<KindInfo>, user: &Arc<User>) -> Result<(), Status> {
-    let list = registry.list(kind, "", &ListOptions::default()).await?;
-    let roles: Vec<Value> = list
-        .items
-        .iter()
-        .map(|object| Shown { kind: kind.clone(), object: object.clone() }.to_value().map_err(Status::internal))
-        .collect::<Result<_, _>>()?;
+/// Writes the rules of every aggregated role that has others than it should, one after the other.
+pub async fn aggregate(registry: &Registry, user: &Arc<User>) -> Result<(), Status> {
+    let kind = kind_of(registry, Policy::ClusterRole)?;
+    let list = registry.list(&kind, "", &ListOptions::default()).await?;
+    let shown = list.items.iter().map(|object| Shown { kind: kind.clone(), object: object.clone() });
+    let mut roles: Vec<Value> =
+        shown.map(|shown| shown.to_value().map_err(Status::internal)).collect::<Result<_, _>>()?;
     let context = Context { user: user.clone(), manager: MANAGER.into() };
-    for (role, rules) in plan(&roles) {
+    for _ in 0..roles.len() * ROUNDS_MAX {
+        let Some((at, rules)) = plan(&roles) else { return Ok(()) };
+        let mut wanted = std::mem::take(&mut roles[at]);
+        let rules: Vec<Value> = rules.iter().map(Rule::to_value).collect();
+        wanted.as_object_mut().map(|role| role.insert("rules", rules));
         let target = Target {
             kind: kind.clone(),
             namespace: "".into(),
-            name: role.str_at(&["metadata", "name"]).into(),
+            name: wanted.str_at(&["metadata", "name"]).into(),
             subresource: "".into(),
         };
-        let mut wanted = role.clone();
-        let rules: Vec<Value> = rules.iter().map(Rule::to_value).collect();
-        wanted.as_object_mut().map(|role| role.insert("rules", rules));
         // Carries the revision that the plan is based on: a conflict is a reason to look again.
-        registry
-            .update(&context, &target, Body { value: wanted, duplicates: Vec::new() }, WriteOptions::default())
-            .await?;
+        let body = Body { value: wanted, duplicates: Vec::new() };
+        let written = registry.update(&context, &target, body, WriteOptions::default()).await?;
+        roles[at] = written.object.to_value().map_err(Status::internal)?;
     }
+    tracing::warn!("aggregated cluster roles select each other in a way that does not come to rest");
     Ok(())
 }

@@ -1,0 +1,6 @@
+//! The binary as its users meet it: started, asked, stopped, refused.
+
+mod client;
+mod process;
+mod refusals;
+mod up;

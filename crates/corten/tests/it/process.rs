@@ -1,0 +1,70 @@
+//! `corten up` as a child process on a free port, in a directory of its own.
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use crate::client::Client;
+
+/// A running server. Dropping it kills it.
+pub(crate) struct Server {
+    child: Child,
+    /// What it said up to and with `ready in`.
+    pub(crate) lines: Vec<String>,
+    pub(crate) client: Client,
+}
+
+pub(crate) fn command(dir: &Path, listen: &str) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
+    command.args(["up", "--name", "node-1", "--listen", listen, "--data-dir"]).arg(dir);
+    command
+}
+
+impl Server {
+    /// Starts and waits for the last line of the start.
+    pub(crate) fn start(dir: &Path) -> Self {
+        let mut child =
+            command(dir, "127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        let stdout = BufReader::new(child.stdout.take().expect("piped"));
+        let mut lines = Vec::new();
+        for line in stdout.lines() {
+            lines.push(line.expect("text"));
+            if lines.last().is_some_and(|line| line.starts_with("ready in ")) {
+                let client = Client::new(&dir.join("admin.kubeconfig"));
+                return Self { child, lines, client };
+            }
+        }
+        let mut log = String::new();
+        child.stderr.take().expect("piped").read_to_string(&mut log).expect("text");
+        let status = child.wait().expect("it ends");
+        panic!("it ended before it was ready, {status}: {log}");
+    }
+
+    /// Ends it with SIGTERM and gives its exit code.
+    pub(crate) fn stop(mut self) -> Option<i32> {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM).expect("it is there");
+        self.child.wait().expect("it ends").code()
+    }
+
+    /// Ends it with SIGKILL.
+    pub(crate) fn kill(mut self) {
+        self.child.kill().expect("it is there");
+        self.child.wait().expect("it ends");
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        // Both fail for a child that has ended, which is what is wanted.
+        drop(self.child.kill());
+        drop(self.child.wait());
+    }
+}
+
+/// Runs a start that is expected to be refused.
+pub(crate) fn refused(dir: &Path, listen: &str) -> String {
+    let Output { status, stderr, .. } = command(dir, listen).output().expect("it runs");
+    assert_eq!(status.code(), Some(1));
+    String::from_utf8(stderr).expect("text")
+}

@@ -1,0 +1,62 @@
+//! What cannot work is refused at once, in one sentence, with the next step.
+
+use std::net::TcpListener;
+
+use crate::process::{Server, refused};
+
+const ANY: &str = "127.0.0.1:0";
+
+#[test]
+fn a_busy_port() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let held = TcpListener::bind(ANY).expect("a free port");
+    let address = held.local_addr().expect("bound");
+    let text = refused(dir.path(), &address.to_string());
+    let expected =
+        format!("(process {}); stop that, or choose another address with --listen ADDR:PORT", std::process::id());
+    assert!(text.contains(&expected), "{text}");
+    assert!(text.starts_with("error: port "), "nothing was started before: {text}");
+}
+
+#[test]
+fn a_second_start_in_one_directory() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let text = refused(dir.path(), ANY);
+    assert!(text.contains("is in use by another corten (process ") && text.contains("--data-dir"), "{text}");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn a_directory_of_a_newer_version() {
+    let dir = tempfile::tempdir().expect("a directory");
+    std::fs::write(dir.path().join("VERSION"), "99\n").expect("written");
+    let text = refused(dir.path(), ANY);
+    assert!(text.contains("newer corten (layout 99") && text.contains("--data-dir"), "{text}");
+    assert!(!dir.path().join("store").exists(), "nothing was touched");
+}
+
+#[test]
+fn a_clock_offset_that_is_no_number() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = crate::process::command(dir.path(), ANY);
+    let output = command.env("CORTEN_CLOCK_OFFSET", "soon").output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    assert!(!output.status.success() && text.contains("CORTEN_CLOCK_OFFSET"), "{text}");
+}
+
+#[test]
+fn a_damaged_store() {
+    let dir = tempfile::tempdir().expect("a directory");
+    assert_eq!(Server::start(dir.path()).stop(), Some(0));
+    let store = dir.path().join("store");
+    for file in std::fs::read_dir(&store).expect("listed").flatten() {
+        let mut bytes = std::fs::read(file.path()).expect("read");
+        if bytes.len() > 2_000 {
+            bytes[1_000] ^= 1;
+            std::fs::write(file.path(), bytes).expect("written");
+        }
+    }
+    let text = refused(dir.path(), ANY);
+    assert!(text.contains("cannot be opened; restore a backup") && text.contains("damaged"), "{text}");
+}

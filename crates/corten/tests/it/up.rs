@@ -1,0 +1,119 @@
+//! A server's life: first start, restart, crash, keys.
+
+use std::path::{Path, PathBuf};
+
+use corten_apimachinery::value;
+use corten_apimachinery::value::Value;
+
+use crate::client::Client;
+use crate::process::Server;
+
+const SECRETS: &str = "/api/v1/namespaces/default/secrets";
+const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
+
+fn secret() -> Value {
+    value!({
+        "kind": "Secret", "apiVersion": "v1", "metadata": {"name": "db"},
+        "data": {"password": "c3dvcmRmaXNo"}
+    })
+}
+
+fn files_below(dir: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("listed").flatten() {
+        if entry.path().is_dir() { files.extend(files_below(&entry.path())) } else { files.push(entry.path()) }
+    }
+    files
+}
+
+#[tokio::test]
+async fn it_starts_with_what_a_cluster_has_and_says_so() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let parts: Vec<&str> = server.lines.iter().filter_map(|line| line.split(' ').next()).collect();
+    assert_eq!(parts, ["store", "certificates", "api", "ready"]);
+    let kubeconfig = dir.path().join("admin.kubeconfig");
+    assert!(server.lines[3].ends_with(&format!("kubeconfig {}", kubeconfig.display())), "{}", server.lines[3]);
+    let (code, list) = server.client.get("/api/v1/namespaces").await;
+    let items = list.get("items").and_then(Value::as_array).expect("items");
+    let names: Vec<&str> = items.iter().map(|item| item.str_at(&["metadata", "name"])).collect();
+    assert_eq!((code, names), (200, vec!["default", "kube-node-lease", "kube-public", "kube-system"]));
+    let (_, admin) = server.client.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/admin").await;
+    assert!(admin.get("rules").and_then(Value::as_array).is_some_and(|rules| rules.len() > 10), "aggregated");
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn strangers_may_ask_for_the_version_and_nothing_else() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let stranger = Client::anonymous(&dir.path().join("admin.kubeconfig"));
+    assert_eq!(stranger.get("/version").await.0, 200);
+    let (code, status) = stranger.get("/api/v1/namespaces").await;
+    let expected = r#"namespaces is forbidden: User "system:anonymous" cannot list resource "namespaces" in API group "" at the cluster scope"#;
+    assert_eq!((code, status.str_at(&["message"])), (403, expected));
+    drop(server);
+}
+
+#[tokio::test]
+async fn what_was_answered_survives_a_kill() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    for name in ["a", "b", "c"] {
+        let object = value!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}});
+        assert_eq!(server.client.post(CONFIG_MAPS, &object).await.0, 201);
+    }
+    server.kill();
+    let server = Server::start(dir.path());
+    let (_, list) = server.client.get(CONFIG_MAPS).await;
+    let found = list.get("items").and_then(Value::as_array).expect("items");
+    let names: Vec<&str> = found.iter().map(|item| item.str_at(&["metadata", "name"])).collect();
+    assert_eq!(names, ["a", "b", "c"]);
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn secrets_are_on_the_disk_in_cipher_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    assert_eq!(server.client.post(SECRETS, &secret()).await.0, 201);
+    let (_, read) = server.client.get(&format!("{SECRETS}/db")).await;
+    assert_eq!(read.str_at(&["data", "password"]), "c3dvcmRmaXNo");
+    assert_eq!(server.stop(), Some(0));
+    let files = files_below(&dir.path().join("store"));
+    assert!(!files.is_empty());
+    let mut mentions = 0;
+    for file in files {
+        let bytes = std::fs::read(&file).expect("readable");
+        let has = |text: &[u8]| bytes.windows(text.len()).any(|part| part == text);
+        assert!(!has(b"c3dvcmRmaXNo") && !has(b"swordfish"), "{} has the plain text", file.display());
+        mentions += usize::from(has(b"/secrets/default/db"));
+    }
+    assert!(mentions > 0, "the sealed value is there");
+}
+
+#[tokio::test]
+async fn a_wrong_key_is_named_and_nothing_is_taken_for_absent() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    assert_eq!(server.client.post(SECRETS, &secret()).await.0, 201);
+    assert_eq!(server.stop(), Some(0));
+    let keys = dir.path().join("keys");
+    let old = std::fs::read_to_string(&keys).expect("keys");
+    std::fs::remove_file(&keys).expect("removed");
+    let server = Server::start(dir.path());
+    for path in [format!("{SECRETS}/db"), SECRETS.to_owned()] {
+        let (code, status) = server.client.get(&path).await;
+        let text = status.str_at(&["message"]);
+        assert!(code == 500 && text.contains(&old[..8]), "{path}: {code} {text}");
+    }
+    let again = server.client.post(SECRETS, &secret()).await.0;
+    assert_ne!(again, 201, "it is there, and cannot be replaced");
+    assert_eq!(server.stop(), Some(0));
+    // With both keys the old Secret is back and new ones use the new key.
+    let new = std::fs::read_to_string(&keys).expect("keys");
+    std::fs::write(&keys, format!("{old}{new}")).expect("written");
+    let server = Server::start(dir.path());
+    assert_eq!(server.client.get(&format!("{SECRETS}/db")).await.0, 200);
+    assert_eq!(server.stop(), Some(0));
+}
