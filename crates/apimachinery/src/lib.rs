@@ -5,6 +5,7 @@ pub mod duration;
 pub mod field;
 pub mod json;
 pub mod kind;
+pub mod managed;
 pub mod meta;
 pub mod name;
 pub mod patch;

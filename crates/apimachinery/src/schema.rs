@@ -1,8 +1,11 @@
 //! What an object of a kind may look like. Two implementations: the generated table of the built-in types
 //! ([`table`]) and a custom resource's structural schema ([`structural`]). The generic path knows the trait alone.
 
+mod ownership;
 pub mod structural;
 pub mod table;
+
+pub use ownership::Shape;
 
 use std::any::Any;
 

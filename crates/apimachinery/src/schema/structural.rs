@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 
 use regex::Regex;
 
-use super::{ListKind, Node};
+use super::{ListKind, Node, ObjectSchema};
 use crate::field::{FieldErrors, FieldPath};
 use crate::value::{Str, Value};
 
@@ -104,27 +104,38 @@ impl Structural {
 
 /// A position in a structural schema.
 #[derive(Clone, Copy)]
-pub struct StructuralNode<'a>(pub &'a Structural);
+pub struct StructuralNode<'a> {
+    pub schema: &'a Structural,
+    /// At the root of an object: the schema of its metadata.
+    pub metadata: Option<&'a dyn ObjectSchema>,
+}
 
 impl<'a> StructuralNode<'a> {
     pub fn field(self, name: &str) -> Node<'a> {
-        self.0.field(name).map_or(Node::Unknown, |schema| Node::Structural(StructuralNode(schema)))
+        match self.metadata {
+            Some(metadata) if name == "metadata" => metadata.node(),
+            _ => Self::below(self.schema.field(name)),
+        }
     }
 
     pub fn item(self) -> Node<'a> {
-        self.0.items.as_deref().map_or(Node::Unknown, |schema| Node::Structural(StructuralNode(schema)))
+        Self::below(self.schema.items.as_deref())
+    }
+
+    fn below(schema: Option<&'a Structural>) -> Node<'a> {
+        schema.map_or(Node::Unknown, |schema| Node::Structural(Self { schema, metadata: None }))
     }
 
     pub fn list_kind(self) -> ListKind<'a> {
-        match self.0.list_type.as_str() {
+        match self.schema.list_type.as_str() {
             "set" => ListKind::Set,
-            "map" => ListKind::Map(&self.0.list_keys),
+            "map" => ListKind::Map(&self.schema.list_keys),
             _ => ListKind::Atomic,
         }
     }
 
     pub fn atomic_map(self) -> bool {
-        self.0.map_atomic
+        self.schema.map_atomic
     }
 }
 

@@ -96,7 +96,7 @@ impl ObjectSchema for CustomSchema {
     }
 
     fn node(&self) -> Node<'_> {
-        Node::Structural(StructuralNode(&self.structural))
+        Node::Structural(StructuralNode { schema: &self.structural, metadata: Some(&*self.metadata) })
     }
 
     fn as_any(&self) -> &dyn Any {

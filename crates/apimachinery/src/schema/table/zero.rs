@@ -25,7 +25,7 @@ impl TypeTable {
     }
 
     /// The zero value as an item of a list or map, where nothing can be left out.
-    pub(super) fn zero_value(&self, ty: &FieldType) -> Value {
+    pub(in crate::schema) fn zero_value(&self, ty: &FieldType) -> Value {
         match ty {
             FieldType::Bool => Value::Bool(false),
             FieldType::Int32 | FieldType::Int64 | FieldType::Float64 => Value::Int(0),
