@@ -13,6 +13,7 @@ mod column;
 mod config;
 mod convert;
 mod event;
+mod extension;
 mod networking;
 mod pod;
 mod resource;
@@ -78,6 +79,7 @@ pub const ALL: &[&[KindRules]] = &[
     cluster::KINDS,
     config::KINDS,
     event::KINDS,
+    extension::KINDS,
     networking::KINDS,
     pod::KINDS,
     resource::KINDS,

@@ -94,6 +94,9 @@ pub struct Strategy {
     /// Whether the object may not go yet although its metadata has no finalizers (finalizers in its spec): a delete
     /// marks it, and the update that lets it go deletes it.
     pub hold: Option<fn(&Value) -> bool>,
+    /// Runs when a delete is asked for the first time, before it is decided whether the object may go: marks it as going
+    /// (finalizers, a phase, a condition). The number is the time in Unix seconds.
+    pub begin_delete: Option<fn(&mut Value, i64)>,
     /// A delete answers with the object it had, not with a `Status`.
     pub delete_returns_object: bool,
 }
@@ -124,6 +127,7 @@ impl Default for Strategy {
             warn: None,
             graceful: None,
             hold: None,
+            begin_delete: None,
             delete_returns_object: false,
         }
     }

@@ -4,6 +4,7 @@
 pub mod duration;
 pub mod field;
 pub mod json;
+pub mod jsonpath;
 pub mod kind;
 pub mod managed;
 pub mod meta;

@@ -10,6 +10,7 @@ use corten_apiserver::http::access::Access;
 use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
 use corten_apiserver::registry::Registry;
 use corten_builtin::authn::ClientCertificates;
+use corten_builtin::crd::controller::CustomResources;
 use corten_builtin::install::install;
 use corten_builtin::lookup::{FromRegistry, Lookup};
 use corten_builtin::rbac::Rbac;
@@ -53,6 +54,9 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     aggregate(&registry, &server).await.context("the aggregated cluster roles")?;
     let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;
     anyhow::ensure!(feed.synced().await, "the roles and bindings could not be read");
+    let custom = CustomResources::new(registry.clone(), server.clone(), clock.clone(), corten_api::metadata_schema())?;
+    let served = custom.start(&tasks).wait_for(|count| *count > 0).await.is_ok();
+    anyhow::ensure!(served, "the custom resource definitions could not be read");
 
     let mut connectors = Connectors::default();
     access::register(&mut connectors, &rbac, &clock);

@@ -1,4 +1,4 @@
-//! Admission webhooks and policies, and what extends the API: custom resource definitions and API services.
+//! Admission webhooks and policies, and API services.
 
 use corten_apimachinery::kind::{Column, NameRule, Strategy};
 use corten_apimachinery::value::Value;
@@ -26,10 +26,6 @@ pub(crate) const KINDS: &[KindRules] = &[
     KindRules { strategy: guarded, columns: binding, ..KindRules::new(GROUP, "MutatingAdmissionPolicyBinding") },
     KindRules { strategy: numbered, columns: flow_schema, ..KindRules::new(FLOW, "FlowSchema") },
     KindRules { strategy: numbered, columns: priority_level, ..KindRules::new(FLOW, "PriorityLevelConfiguration") },
-    KindRules {
-        strategy: |base| Strategy { generation: true, unconditional_update: false, ..base },
-        ..KindRules::new("apiextensions.k8s.io", "CustomResourceDefinition")
-    },
     KindRules {
         strategy: |base| Strategy { name: NameRule::PathSegment, unconditional_update: false, ..base },
         columns: api_service,

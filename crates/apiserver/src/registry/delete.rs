@@ -132,6 +132,9 @@ enum Plan {
 
 /// Decides what happens to an object and makes it so in `value`.
 fn plan(kind: &KindInfo, value: &mut Value, options: &DeleteOptions, now_s: i64) -> Plan {
+    if let Some(begin) = kind.strategy.begin_delete.filter(|_| deletion_s(value).is_none()) {
+        begin(value, now_s);
+    }
     // Negative periods mean one second.
     let asked = options.grace_period_s.map(|period| if period < 0 { 1 } else { period });
     let graceful = match grace(kind, value, asked, now_s) {
