@@ -175,3 +175,114 @@ fn counterpart<'a>(keys: &[&str], item: &Value, index: usize, olds: &'a [Value])
     let same = |old: &&Value| keys.iter().all(|key| old.get(key) == item.get(key));
     olds.get(index).filter(same).or_else(|| olds.iter().find(same))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::json;
+    use crate::kind::Validation;
+    use crate::schema::ObjectSchema as _;
+    use crate::schema::table::{Inlined, TableSchema};
+    use crate::value;
+
+    fn field(json: &'static str, ty: FieldType) -> Field {
+        Field {
+            json,
+            number: 1,
+            ty,
+            spelled: "",
+            pointer: false,
+            omit_empty: true,
+            omit_zero: false,
+            inlined: None,
+            list: ListTag::Atomic,
+            atomic_map: false,
+            patch_merge: false,
+            patch_retain_keys: false,
+            merge_key: None,
+            required: false,
+            enumeration: &[],
+        }
+    }
+
+    fn list(json: &'static str, item: TypeId, keys: &[&str]) -> Field {
+        let tag = if keys.is_empty() {
+            ListTag::Atomic
+        } else {
+            ListTag::Map(keys.iter().map(|key| (*key).into()).collect())
+        };
+        Field { list: tag, ..field(json, FieldType::List(Box::new(FieldType::Struct(item)))) }
+    }
+
+    /// A root with two lists of items, one by key; an item inlines a part.
+    fn schema() -> TableSchema {
+        let (item, part) = (TypeId(1), TypeId(2));
+        let text = |json| field(json, FieldType::String);
+        let root = TypeDef::new(
+            "t/v1.Root",
+            vec![text("a"), list("keyed", item, &["name"]), list("plain", item, &[])],
+            vec![],
+            false,
+        );
+        let inlined = Inlined { go: "Part", number: 2, ty: part, at: 1 };
+        let item = TypeDef::new("t/v1.Item", vec![text("name"), text("note"), text("image")], vec![inlined], false);
+        let part = TypeDef::new("t/v1.Part", vec![text("port")], vec![], false);
+        let mut table = TypeTable::new(vec![root, item, part]);
+        table.types[0].default = Some(|root| {
+            if let Some(items) = root.get_mut("keyed").and_then(Value::as_array_mut) {
+                items
+                    .iter_mut()
+                    .for_each(|item| item.as_object_mut().unwrap().insert_if_absent("note", || "from above".into()));
+            }
+            root.insert_if_absent("a", || "1".into());
+        });
+        table.types[1].default = Some(|item| item.insert_if_absent("note", || "own".into()));
+        table.types[2].default = Some(|part| part.insert_if_absent("port", || "http".into()));
+        table.types[1].validate = Some(|item, old, path, errors| {
+            let image = |map: &Map| map.get("image").and_then(Value::as_str).unwrap_or_default().to_owned();
+            let old = old.map_or_else(|| "none".to_owned(), image);
+            errors.invalid(&path.child("image"), image(item), format!("was {old}"));
+        });
+        table.types[2].validate = Some(|_, _, path, errors| errors.required(&path.child("port"), ""));
+        table.link();
+        TableSchema::new(Box::leak(Box::new(table)), TypeId(0))
+    }
+
+    #[test]
+    fn a_struct_is_filled_before_what_is_in_it_and_stays_in_order() {
+        let mut object = value!({"keyed": [{"name": "x"}], "plain": [{"image": "i"}]});
+        schema().default(&mut object);
+        assert_eq!(
+            json::to_string(&object),
+            concat!(
+                r#"{"a":"1","keyed":[{"name":"x","port":"http","note":"from above"}],"#,
+                r#""plain":[{"port":"http","note":"own","image":"i"}]}"#
+            )
+        );
+    }
+
+    #[test]
+    fn items_meet_the_stored_item_of_the_same_key_or_index() {
+        let items =
+            |first: &str, second: &str| value!([{"name": first, "image": first}, {"name": second, "image": second}]);
+        let new = value!({"keyed": (items("a", "b")), "plain": (items("a", "b"))});
+        let old = value!({"keyed": (items("b", "c")), "plain": (items("b", "c"))});
+        let mut errors = FieldErrors::default();
+        let validation = Validation { object: &new, old: Some(&old), subresource: "" };
+        schema().validate(validation, &FieldPath::root(), &mut errors);
+        let texts: Vec<_> = errors.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            texts,
+            [
+                r#"keyed[0].image: Invalid value: "a": was none"#,
+                "keyed[0].port: Required value",
+                r#"keyed[1].image: Invalid value: "b": was b"#,
+                "keyed[1].port: Required value",
+                r#"plain[0].image: Invalid value: "a": was b"#,
+                "plain[0].port: Required value",
+                r#"plain[1].image: Invalid value: "b": was c"#,
+                "plain[1].port: Required value",
+            ]
+        );
+    }
+}
