@@ -1,8 +1,12 @@
 // Command facts regenerates the tables in crates/api/facts from the published Go types of Kubernetes: their struct
-// tags, the markers in their comments, and the discovery documents of the release. Run `go run .` in this directory.
+// tags, the markers in their comments, and the discovery documents of the release. Run `go run .` in this directory;
+// with -check it writes nothing and fails where the tables differ from what it would write.
 package main
 
 import (
+	"bytes"
+	"flag"
+	"fmt"
 	"log"
 	"os"
 	"path/filepath"
@@ -15,12 +19,14 @@ const out = "../../crates/api/facts"
 
 func main() {
 	log.SetFlags(0)
-	if err := run(); err != nil {
+	check := flag.Bool("check", false, "compare the tables instead of writing them")
+	flag.Parse()
+	if err := run(*check); err != nil {
 		log.Fatalf("facts: %v", err)
 	}
 }
 
-func run() error {
+func run(check bool) error {
 	scheme, err := newScheme()
 	if err != nil {
 		return err
@@ -29,12 +35,28 @@ func run() error {
 	if err != nil {
 		return err
 	}
-	if err := os.WriteFile(filepath.Join(out, "types.txt"), types.text(), 0o644); err != nil {
-		return err
-	}
 	kinds, err := collectKinds(scheme)
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(out, "kinds.txt"), kinds, 0o644)
+	emit := write
+	if check {
+		emit = compare
+	}
+	if err := emit(filepath.Join(out, "types.txt"), types.text()); err != nil {
+		return err
+	}
+	return emit(filepath.Join(out, "kinds.txt"), kinds)
+}
+
+func write(path string, text []byte) error {
+	return os.WriteFile(path, text, 0o644)
+}
+
+func compare(path string, text []byte) error {
+	committed, err := os.ReadFile(path)
+	if err == nil && !bytes.Equal(committed, text) {
+		err = fmt.Errorf("%s is not what this program writes: run it without -check and commit the result", path)
+	}
+	return err
 }

@@ -19,17 +19,37 @@ type packageSource struct {
 }
 
 // sources reads packages on demand.
-type sources map[string]*packageSource
+type sources struct {
+	dirs map[string]string
+	read map[string]*packageSource
+}
 
-func (s sources) of(path string) (*packageSource, error) {
-	if found, ok := s[path]; ok {
+// newSources finds the directories of all packages whose types may appear.
+func newSources() (*sources, error) {
+	patterns := []string{"k8s.io/api/...", "k8s.io/apimachinery/pkg/...", "k8s.io/apiextensions-apiserver/pkg/apis/...",
+		"k8s.io/kube-aggregator/pkg/apis/..."}
+	answer, err := exec.Command("go", append([]string{"list", "-e", "-find", "-f", "{{.ImportPath}} {{.Dir}}"}, patterns...)...).Output()
+	if err != nil {
+		return nil, fmt.Errorf("go list: %w", err)
+	}
+	found := &sources{dirs: map[string]string{}, read: map[string]*packageSource{}}
+	for line := range strings.Lines(string(answer)) {
+		if path, dir, ok := strings.Cut(strings.TrimSpace(line), " "); ok {
+			found.dirs[path] = dir
+		}
+	}
+	return found, nil
+}
+
+func (s *sources) of(path string) (*packageSource, error) {
+	if found, ok := s.read[path]; ok {
 		return found, nil
 	}
-	dir, err := exec.Command("go", "list", "-f", "{{.Dir}}", path).Output()
-	if err != nil {
-		return nil, fmt.Errorf("go list %s: %w", path, err)
+	dir, ok := s.dirs[path]
+	if !ok {
+		return nil, fmt.Errorf("package %s is not known", path)
 	}
-	parsed, err := parser.ParseDir(token.NewFileSet(), strings.TrimSpace(string(dir)), nil, parser.ParseComments)
+	parsed, err := parser.ParseDir(token.NewFileSet(), dir, nil, parser.ParseComments)
 	if err != nil {
 		return nil, err
 	}
@@ -41,7 +61,7 @@ func (s sources) of(path string) (*packageSource, error) {
 			}
 		}
 	}
-	s[path] = source
+	s.read[path] = source
 	return source, nil
 }
 

@@ -52,14 +52,18 @@ var annotated = []reflect.Type{
 
 // typeTable holds the lines of every type by its name.
 type typeTable struct {
-	sources sources
+	sources *sources
 	structs map[string][]string
 	aliases map[string]string
 }
 
 // collectTypes visits everything that is reachable from the registered kinds.
 func collectTypes(scheme *runtime.Scheme) (*typeTable, error) {
-	table := &typeTable{sources: sources{}, structs: map[string][]string{}, aliases: map[string]string{}}
+	found, err := newSources()
+	if err != nil {
+		return nil, err
+	}
+	table := &typeTable{sources: found, structs: map[string][]string{}, aliases: map[string]string{}}
 	for gvk, root := range scheme.AllKnownTypes() {
 		if gvk.Version == runtime.APIVersionInternal {
 			continue

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
 
 mod conform;
+mod facts;
 mod golden;
 mod hostile;
 mod kinds;
