@@ -3,7 +3,7 @@
 //! * [`frame`] and [`record`] are the format on disk, [`layout`] the names of files, [`disk`] the calls below.
 //! * [`log`] and [`segment`] write and read the log, [`snapshot`] and [`upkeep`] snapshots, [`recover`] opens a store.
 //! * [`view`] is the store at one revision with the history behind it; [`window`] decides how much history there is.
-//! * [`core`] makes writes durable and publishes views through [`shared`]; [`writer`] is its thread.
+//! * [`core`] makes writes durable and publishes views through [`published`]; [`writer`] is its thread.
 //! * [`watching`] is a watch, [`verify`] checks the files of a store that is not running.
 //!
 //! A write is answered when its frame is flushed. All writes that wait while the disk flushes share the next flush.
@@ -17,11 +17,11 @@ mod frame;
 mod layout;
 mod limits;
 mod log;
+mod published;
 mod record;
 mod recover;
 mod reserve;
 mod segment;
-mod shared;
 mod snapshot;
 mod upkeep;
 mod verify;
@@ -47,7 +47,7 @@ pub use self::verify::{FileKind, FileReport, Report, verify};
 
 use self::core::{Core, Write};
 use self::disk::Disk;
-use self::shared::Shared;
+use self::published::Published;
 use self::view::View;
 use self::writer::{Ask, Request};
 use crate::digest::Digest;
@@ -59,7 +59,7 @@ use crate::{
 /// A store in a directory. Dropping it closes it and waits for that.
 #[derive(Debug)]
 pub struct EmbeddedStore {
-    shared: Arc<Shared>,
+    published: Arc<Published>,
     /// Places in the writer's queue.
     places: Arc<Semaphore>,
     requests: Option<SyncSender<Request>>,
@@ -77,15 +77,15 @@ impl EmbeddedStore {
         })?;
         let recovered = recover::open(&*disk, &options)?;
         let limits = options.limits.clone();
-        let (core, shared) = Core::new(disk, options, recovered)?;
+        let (core, published) = Core::new(disk, options, recovered)?;
         // As many as there are places: to send never blocks.
         let (requests, queue) = sync_channel(limits.queue_writes_max);
         let places = Arc::new(Semaphore::new(limits.queue_writes_max));
-        let published = shared.clone();
+        let for_writer = published.clone();
         let thread = std::thread::Builder::new()
             .name("store-writer".to_owned())
-            .spawn(move || writer::run(core, &queue, &limits, published, lock))?;
-        Ok(Self { shared, places, requests: Some(requests), thread: Mutex::new(Some(thread)) })
+            .spawn(move || writer::run(core, &queue, &limits, for_writer, lock))?;
+        Ok(Self { published, places, requests: Some(requests), thread: Mutex::new(Some(thread)) })
     }
 
     /// Deletes the keys whose time is over now. The store does it by itself when the system's clock gets there; with a
@@ -99,7 +99,7 @@ impl EmbeddedStore {
         let (reply, answer) = oneshot::channel();
         let requests = self.requests.as_ref().ok_or(StoreError::Closed)?;
         requests.try_send(Request { ask: ask(reply), permit }).map_err(|_| StoreError::Closed)?;
-        answer.await.map_err(|_| match self.shared.alarm() {
+        answer.await.map_err(|_| match self.published.alarm() {
             // The writer answers whatever it has begun, unless it panics.
             Some(_) => StoreError::Indeterminate("the writer failed".to_owned()),
             None => StoreError::Closed,
@@ -110,7 +110,7 @@ impl EmbeddedStore {
         if let At::AtLeast(revision) = at {
             self.wait_for(revision, FUTURE_WAIT).await?;
         }
-        let view = self.shared.view();
+        let view = self.published.view();
         let revision = match at {
             At::Exact(revision) => revision,
             At::Latest | At::AtLeast(_) => view.revision,
@@ -132,13 +132,13 @@ impl Drop for EmbeddedStore {
 
 impl Store for EmbeddedStore {
     fn status(&self) -> StoreStatus {
-        let view = self.shared.view();
+        let view = self.published.view();
         StoreStatus {
             revision: view.revision,
             floor: view.floor,
             objects: view.object_count() as u64,
-            disk_bytes: self.shared.disk_bytes(),
-            alarm: self.shared.alarm(),
+            disk_bytes: self.published.disk_bytes(),
+            alarm: self.published.alarm(),
         }
     }
 
@@ -173,17 +173,17 @@ impl Store for EmbeddedStore {
 
     fn watch(&self, prefix: &[u8], from: Revision) -> Result<WatchStream, StoreError> {
         let from = from.max(REVISION_FIRST);
-        self.shared.view().check(from)?;
-        Ok(watching::watch(self.shared.clone(), prefix, from))
+        self.published.view().check(from)?;
+        Ok(watching::watch(self.published.clone(), prefix, from))
     }
 
     fn wait_for(&self, revision: Revision, limit: Duration) -> BoxFuture<'_, Result<(), StoreError>> {
         Box::pin(async move {
-            let mut newest = self.shared.newest();
+            let mut newest = self.published.newest();
             let reached = newest.wait_for(|newest| newest.revision >= revision);
             match tokio::time::timeout(limit, reached).await {
                 Ok(Ok(_)) => Ok(()),
-                Ok(Err(_)) | Err(_) => Err(StoreError::Future { current: self.shared.view().revision }),
+                Ok(Err(_)) | Err(_) => Err(StoreError::Future { current: self.published.view().revision }),
             }
         })
     }
@@ -196,7 +196,7 @@ impl Store for EmbeddedStore {
         /// Entries between two chances for others to run.
         const STEP: usize = 4096;
         Box::pin(async move {
-            let view = self.shared.view();
+            let view = self.published.view();
             let mut digest = Digest::new();
             for (at, entry) in view.objects().enumerate() {
                 if at % STEP == STEP - 1 {
@@ -212,7 +212,7 @@ impl Store for EmbeddedStore {
         Box::pin(async move {
             match self.ask(Ask::Close).await {
                 // Closed before.
-                Err(StoreError::Closed) if self.shared.closed() => Ok(()),
+                Err(StoreError::Closed) if self.published.closed() => Ok(()),
                 result => result,
             }
         })

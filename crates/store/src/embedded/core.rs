@@ -12,9 +12,9 @@ use super::disk::{self, Disk};
 use super::frame::Chain;
 use super::limits::Options;
 use super::log::{AppendError, Log};
+use super::published::Published;
 use super::recover::{OpenError, Recovered, write_closed};
 use super::reserve;
-use super::shared::Shared;
 use super::upkeep::Upkeep;
 use super::view::View;
 use super::window::Window;
@@ -23,7 +23,7 @@ use crate::{Alarm, Change, Committed, Event, Expect, Revision, StoreError};
 pub(crate) struct Core {
     disk: Arc<dyn Disk>,
     options: Options,
-    shared: Arc<Shared>,
+    published: Arc<Published>,
     chain: Chain,
     log: Log,
     /// The same as the published one.
@@ -60,7 +60,7 @@ impl Core {
         disk: Arc<dyn Disk>,
         options: Options,
         recovered: Recovered,
-    ) -> Result<(Self, Arc<Shared>), OpenError> {
+    ) -> Result<(Self, Arc<Published>), OpenError> {
         let Recovered { chain, mut view, mut window, log, newest_snapshot, log_bytes } = recovered;
         let mut alarm = None;
         if let Err(error) = reserve::take(&*disk, options.limits.reserve_bytes) {
@@ -71,14 +71,14 @@ impl Core {
         }
         window.trim(&mut view, options.clock.now_ms().unsigned_abs(), &options.limits);
         let deadlines = view.objects().filter_map(|e| Some((e.expires_at_ms?, e.key.clone()))).collect();
-        let shared = Arc::new(Shared::new(view.clone()));
-        shared.set_alarm(alarm);
-        shared.set_disk_bytes(disk.list()?.iter().map(|file| file.bytes).sum());
+        let published = Arc::new(Published::new(view.clone()));
+        published.set_alarm(alarm);
+        published.set_disk_bytes(disk.list()?.iter().map(|file| file.bytes).sum());
         let snapshot_at = options.limits.snapshot_log_bytes_min;
         let core = Self {
             disk,
             options,
-            shared: shared.clone(),
+            published: published.clone(),
             chain,
             log,
             view,
@@ -90,7 +90,7 @@ impl Core {
             newest_snapshot,
             snapshot: None,
         };
-        Ok((core, shared))
+        Ok((core, published))
     }
 
     fn now_ms(&self) -> u64 {
@@ -154,12 +154,12 @@ impl Core {
         self.window.note(now_ms, view.revision);
         self.window.trim(&mut view, now_ms, &self.options.limits);
         self.view = view.clone();
-        self.shared.publish(view);
+        self.published.publish(view);
     }
 
     fn grown(&mut self, bytes: u64) {
         self.log_bytes += bytes;
-        self.shared.add_disk_bytes(bytes);
+        self.published.add_disk_bytes(bytes);
     }
 
     fn give_up(&mut self, writes: &[Write], error: AppendError) -> Answers {
@@ -175,7 +175,7 @@ impl Core {
 
     fn set_alarm(&mut self, alarm: Option<Alarm>) {
         self.alarm = alarm;
-        self.shared.set_alarm(alarm);
+        self.published.set_alarm(alarm);
     }
 
     fn enter_read_only(&mut self, why: &str) {
@@ -228,7 +228,7 @@ impl Core {
             return Err(StoreError::Future { current: self.view.revision });
         }
         self.view.raise_floor(revision);
-        self.shared.publish(self.view.clone());
+        self.published.publish(self.view.clone());
         Ok(())
     }
 
@@ -263,9 +263,9 @@ impl Core {
         let upkeep = Upkeep {
             disk: self.disk.clone(),
             chain: self.chain,
-            view: self.shared.view(),
+            view: self.published.view(),
             time_ms: self.now_ms(),
-            shared: self.shared.clone(),
+            published: self.published.clone(),
         };
         self.log_bytes = 0;
         self.snapshot_at = self.options.limits.snapshot_log_bytes_min;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::disk::Disk;
 use super::frame::Chain;
-use super::shared::Shared;
+use super::published::Published;
 use super::view::View;
 use super::{layout, snapshot};
 use crate::{REVISION_FIRST, Revision};
@@ -20,7 +20,7 @@ pub(crate) struct Upkeep {
     pub(crate) chain: Chain,
     pub(crate) view: Arc<View>,
     pub(crate) time_ms: u64,
-    pub(crate) shared: Arc<Shared>,
+    pub(crate) published: Arc<Published>,
 }
 
 impl Upkeep {
@@ -51,7 +51,7 @@ impl Upkeep {
             self.remove(segments[..needed].iter().map(|(_, file)| file.name.as_str()))?;
         }
         let left = self.disk.list()?;
-        self.shared.set_disk_bytes(left.iter().map(|file| file.bytes).sum());
+        self.published.set_disk_bytes(left.iter().map(|file| file.bytes).sum());
         Ok(())
     }
 

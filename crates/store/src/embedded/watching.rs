@@ -8,14 +8,14 @@ use bytes::Bytes;
 use futures_util::stream;
 use tokio::sync::watch;
 
-use super::shared::{Newest, Shared};
+use super::published::{Newest, Published};
 use crate::{Event, Revision, StoreError, WatchStream, Watched};
 
 /// Events looked at before others may run.
 const SCAN_MAX: usize = 1024;
 
 struct Cursor {
-    shared: Arc<Shared>,
+    published: Arc<Published>,
     newest: watch::Receiver<Newest>,
     prefix: Bytes,
     /// Up to here events were looked at.
@@ -28,10 +28,10 @@ struct Cursor {
 }
 
 /// Watches from a revision that the caller has checked.
-pub(crate) fn watch(shared: Arc<Shared>, prefix: &[u8], from: Revision) -> WatchStream {
+pub(crate) fn watch(published: Arc<Published>, prefix: &[u8], from: Revision) -> WatchStream {
     let cursor = Cursor {
-        newest: shared.newest(),
-        shared,
+        newest: published.newest(),
+        published,
         prefix: Bytes::copy_from_slice(prefix),
         seen: from,
         // So the reader is told at once when it is already up to date.
@@ -69,7 +69,7 @@ impl Cursor {
     }
 
     fn look(&mut self) -> Result<Look, StoreError> {
-        let view = self.shared.view();
+        let view = self.published.view();
         if self.seen < view.floor {
             return Err(StoreError::Compacted { floor: view.floor });
         }

@@ -7,7 +7,7 @@ use tokio::sync::{OwnedSemaphorePermit, oneshot};
 
 use super::core::{Core, Write};
 use super::limits::Limits;
-use super::shared::Shared;
+use super::published::Published;
 use crate::{Alarm, Change, Committed, Revision, StoreError};
 
 /// What callers ask of the writer. The permit is the caller's place in the queue.
@@ -29,10 +29,10 @@ pub(crate) fn run(
     mut core: Core,
     requests: &Receiver<Request>,
     limits: &Limits,
-    shared: Arc<Shared>,
+    published: Arc<Published>,
     lock: Box<dyn Send>,
 ) {
-    let end = End(shared);
+    let end = End(published);
     let mut closers = Vec::new();
     while closers.is_empty() {
         match next(&core, requests) {
@@ -138,7 +138,7 @@ fn write_bytes(write: &Write) -> usize {
 }
 
 /// Tells readers that nothing more comes, however the thread ends.
-struct End(Arc<Shared>);
+struct End(Arc<Published>);
 
 impl Drop for End {
     fn drop(&mut self) {

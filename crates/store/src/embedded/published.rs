@@ -9,7 +9,7 @@ use super::view::View;
 use crate::{Alarm, Revision};
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Published {
     /// Locked for the time of one pointer's copy.
     view: RwLock<Arc<View>>,
     newest: watch::Sender<Newest>,
@@ -25,7 +25,7 @@ pub(crate) struct Newest {
     pub(crate) closed: bool,
 }
 
-impl Shared {
+impl Published {
     pub(crate) fn new(view: View) -> Self {
         Self {
             newest: watch::Sender::new(Newest { revision: view.revision, closed: false }),
