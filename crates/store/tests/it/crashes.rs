@@ -78,7 +78,8 @@ async fn writes_after_a_recovery_survive_the_next_cut() {
     }
     drop(store);
     let mut dice = Dice::new(5);
-    for calls in (0..=disk.recorded()).step_by(2) {
+    let closed = [(disk.recorded(), Survival::Nothing); 2];
+    for (calls, after) in (0..=disk.recorded()).step_by(2).map(|calls| (calls, Survival::Pieces)).chain(closed) {
         let image = disk.cut(calls, Survival::Pieces, &mut dice);
         let (second, store) = open(image).unwrap();
         let (revision, hash) = store.hash().await.unwrap();
@@ -87,7 +88,7 @@ async fn writes_after_a_recovery_survive_the_next_cut() {
         }
         let expected = store.hash().await.unwrap();
         assert_eq!(expected.0, revision + 5);
-        let image = second.cut(second.recorded(), Survival::Pieces, &mut dice);
+        let image = second.cut(second.recorded(), after, &mut dice);
         let (_, again) = open(image).unwrap_or_else(|error| panic!("after call {calls}: {error}"));
         assert_eq!(again.hash().await.unwrap(), expected, "after call {calls} at revision {revision} {hash:x}");
         drop(store);

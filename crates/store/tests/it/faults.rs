@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use corten_store::embedded::EmbeddedStore;
+use corten_store::embedded::{EmbeddedStore, verify};
 use corten_store::{Alarm, At, Change, Expect, Revision, Store, StoreError};
 
 use crate::sim_disk::{Dice, Fault, SimDisk, Survival};
@@ -168,6 +168,9 @@ async fn a_full_disk_of_any_size_refuses_puts_and_nothing_else() {
             assert!(deleted.is_ok(), "capacity {capacity}: {deleted:?}");
         }
         assert_eq!(put(&store, "/one-more", 300).await, Err(StoreError::NoSpace), "capacity {capacity}");
+        // A restart finds no half frame where the disk was full.
+        let half = verify(&SimDisk::of(disk.image())).unwrap();
+        assert_eq!((half.damages.len(), half.torn_bytes), (0, 0), "capacity {capacity}");
         // With room it goes on without a restart.
         disk.set_capacity(Some(capacity * 2 + 8000));
         put(&store, "/again", 300).await.unwrap();
