@@ -7,7 +7,7 @@
 pub mod access;
 pub mod body;
 pub mod negotiate;
-mod paths;
+pub(crate) mod paths;
 pub mod pipeline;
 mod present;
 mod protobuf;

@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod health;
 pub mod http;
 pub mod metrics;
+pub mod openapi;
 pub mod registry;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

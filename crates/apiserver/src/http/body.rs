@@ -52,6 +52,11 @@ fn too_large() -> Status {
     Status::too_large(format!("Request entity is too large: limit is {BODY_BYTES_MAX}"))
 }
 
+/// Reads an answer's whole body, as in-process callers do. An answer that breaks off is an error, never a short text.
+pub async fn collect(response: Response) -> Result<Bytes, BoxError> {
+    Ok(response.into_body().collect().await?.to_bytes())
+}
+
 /// A full body.
 pub fn full(bytes: impl Into<Bytes>) -> StreamBody {
     Full::new(bytes.into()).map_err(|never| match never {}).boxed_unsync()

@@ -35,6 +35,7 @@ impl Api {
             ["version"] => call.output.value(200, &self.version.to_value()),
             ["metrics"] => body::respond(200, "text/plain; version=0.0.4; charset=utf-8", self.metrics.print()),
             ["api" | "apis", ..] => self.discover(&call, &parts),
+            ["openapi", rest @ ..] => self.openapi(&call, rest),
             _ => not_found(),
         }
     }
@@ -47,7 +48,7 @@ impl Api {
         let mut paths = documents.paths();
         paths.extend(self.checks.paths());
         paths.extend(self.routes.paths().map(str::to_owned));
-        paths.extend(["/metrics", "/version"].map(str::to_owned));
+        paths.extend(["/metrics", "/openapi/v2", "/openapi/v3", "/version"].map(str::to_owned));
         paths.sort_unstable();
         paths.dedup();
         paths

@@ -28,6 +28,7 @@ use crate::http::query::{Query, percent_decode};
 use crate::http::request::RequestInfo;
 use crate::http::server::{Handler, Peer};
 use crate::metrics::{Gauge, Metrics, RequestLabels};
+use crate::openapi::OpenApi;
 use crate::registry::Registry;
 
 const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
@@ -78,6 +79,7 @@ pub struct Api {
     pub(crate) version: VersionInfo,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) discovery: Discovery,
+    pub(crate) openapi: OpenApi,
     pub(crate) clock: Clock,
     pub(crate) tasks: Tasks,
     limits: RequestLimits,
@@ -125,6 +127,7 @@ impl Api {
             version,
             metrics: Arc::default(),
             discovery: Discovery::default(),
+            openapi: OpenApi::default(),
             clock,
             tasks,
             limits,

@@ -1,5 +1,7 @@
 //! Facts against their source: upstream's Go modules, read from the module cache.
 
+mod published;
+
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::process::Command;

@@ -318,3 +318,36 @@ async fn limits_and_counts() {
     assert!(metrics.contains(r#"apiserver_request_total{code="429""#), "{metrics}");
     assert!(metrics.contains("apiserver_rejected_requests_total 1\n"), "{metrics}");
 }
+
+#[tokio::test]
+async fn openapi() {
+    let (api, _bench) = server();
+    let index = ask(&api, "GET /openapi/v3", &[], "").await.value();
+    let url = index.str_at(&["paths", "apis/test.corten.dev/v1", "serverRelativeURL"]).to_owned();
+    assert!(url.starts_with("/openapi/v3/apis/test.corten.dev/v1?hash="), "{url}");
+    let document = ask(&api, &format!("GET {url}"), &[], "").await;
+    assert_eq!(document.header("cache-control"), "public, immutable, max-age=31536000");
+    let etag = document.header("etag").to_owned();
+    let value = document.value();
+    let schema = value.at(&["components", "schemas", "dev.corten.test.v1.Widget"]).unwrap();
+    assert_eq!(schema.str_at(&["properties", "spec", "properties", "color", "type"]), "string");
+    let gvk = &schema.get("x-kubernetes-group-version-kind").and_then(Value::as_array).unwrap()[0];
+    assert_eq!((gvk.str_at(&["group"]), gvk.str_at(&["kind"])), ("test.corten.dev", "Widget"));
+    let patch =
+        value.at(&["paths", "/apis/test.corten.dev/v1/namespaces/{namespace}/widgets/{name}", "patch"]).unwrap();
+    assert_eq!(patch.str_at(&["operationId"]), "patchTestCortenDevV1NamespacedWidget");
+    let parameters = patch.get("parameters").and_then(Value::as_array).unwrap();
+    assert!(parameters.iter().any(|parameter| parameter.str_at(&["name"]) == "fieldValidation"));
+
+    let known = ask(&api, &format!("GET {url}"), &[("if-none-match", &etag)], "").await;
+    assert_eq!((known.code, known.text.as_str()), (304, ""));
+    let moved = ask(&api, "GET /openapi/v3/apis/test.corten.dev/v1?hash=OLD", &[], "").await;
+    assert_eq!((moved.code, moved.header("location")), (301, url.as_str()));
+    assert_eq!(ask(&api, "GET /openapi/v3/apis/none/v1", &[], "").await.code, 404);
+
+    let second = ask(&api, "GET /openapi/v2", &[], "").await.value();
+    assert_eq!(second.str_at(&["swagger"]), "2.0");
+    assert!(second.at(&["definitions", "dev.corten.test.v1.WidgetList"]).is_some());
+    let gnostic = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    assert_eq!(ask(&api, "GET /openapi/v2", &gnostic, "").await.code, 406);
+}

@@ -1,0 +1,104 @@
+//! The definitions of one kind: its object, its list, its subresources' bodies.
+
+use corten_apimachinery::kind::{GroupVersionKind, KindInfo};
+use corten_apimachinery::openapi::{Definitions, definition_name, reference};
+use corten_apimachinery::schema::structural::CustomSchema;
+use corten_apimachinery::schema::table::{TableSchema, TypeTable};
+use corten_apimachinery::value;
+use corten_apimachinery::value::{Map, Value};
+
+use crate::registry::KindSet;
+
+/// Adds the definition of a kind's objects; returns its name.
+pub(super) fn object(kind: &KindInfo, definitions: &mut Definitions, kinds: &KindSet) -> String {
+    let gvk = &kind.gvk;
+    let schema = kind.schema.as_any();
+    let name = match schema.downcast_ref::<TableSchema>() {
+        Some(schema) => definitions.add(schema.table(), schema.ty()),
+        None => {
+            let name = custom_name(gvk, &gvk.kind);
+            let declared = schema.downcast_ref::<CustomSchema>().map_or(&Value::Null, CustomSchema::declared);
+            let schema = custom(declared, meta(definitions, kinds, "ObjectMeta"));
+            definitions.0.insert(name.clone(), schema);
+            name
+        }
+    };
+    definitions.mark(&name, &gvk.group, &gvk.version, &gvk.kind);
+    name
+}
+
+/// Adds the definition of a kind's list; returns its name.
+pub(super) fn list(kind: &KindInfo, object: &str, definitions: &mut Definitions, kinds: &KindSet) -> String {
+    let gvk = &kind.gvk;
+    let listed = kind.schema.as_any().downcast_ref::<TableSchema>().and_then(|schema| {
+        let table = schema.table();
+        let (package, _) = table.get(schema.ty()).name.rsplit_once('.')?;
+        Some((table, table.lookup(&format!("{package}.{}", kind.list_kind))?))
+    });
+    let name = match listed {
+        Some((table, ty)) => definitions.add(table, ty),
+        None => {
+            let name = custom_name(gvk, &kind.list_kind);
+            let schema = value!({
+                "type": "object", "required": ["items"],
+                "properties": {
+                    "apiVersion": {"type": "string"}, "items": {"type": "array", "items": (reference(object))},
+                    "kind": {"type": "string"}, "metadata": (meta(definitions, kinds, "ListMeta")),
+                },
+            });
+            definitions.0.insert(name.clone(), schema);
+            name
+        }
+    };
+    definitions.mark(&name, &gvk.group, &gvk.version, &kind.list_kind);
+    name
+}
+
+/// Adds a type of `meta/v1` and returns a reference to it; an open object where no built-in kind brings the table.
+pub(super) fn meta(definitions: &mut Definitions, kinds: &KindSet, name: &str) -> Value {
+    let ty = table(kinds).and_then(|table| table.lookup(&format!("meta/v1.{name}")).map(|ty| (table, ty)));
+    match ty {
+        Some((table, ty)) => {
+            let name = definitions.add(table, ty);
+            value!({"allOf": [(reference(&name))]})
+        }
+        None => value!({"type": "object"}),
+    }
+}
+
+/// Marks every definition that is some kind's, served in this group or not.
+pub(super) fn mark_kinds(definitions: &mut Definitions, kinds: &KindSet) {
+    for kind in kinds.iter() {
+        if let Some(schema) = kind.schema.as_any().downcast_ref::<TableSchema>() {
+            let name = definition_name(schema.table().get(schema.ty()).name);
+            definitions.mark(&name, &kind.gvk.group, &kind.gvk.version, &kind.gvk.kind);
+        }
+    }
+}
+
+/// The table that built-in kinds share.
+fn table(kinds: &KindSet) -> Option<&'static TypeTable> {
+    kinds.iter().find_map(|kind| kind.schema.as_any().downcast_ref::<TableSchema>()).map(TableSchema::table)
+}
+
+/// `dev.corten.test.v1.Widget`: the group reversed, as upstream names custom resources.
+fn custom_name(gvk: &GroupVersionKind, kind: &str) -> String {
+    let mut parts: Vec<&str> = gvk.group.split('.').rev().collect();
+    parts.push(&gvk.version);
+    parts.push(kind);
+    parts.join(".")
+}
+
+/// A declared schema with what every object has.
+fn custom(declared: &Value, metadata: Value) -> Value {
+    let mut schema = match declared {
+        Value::Object(map) => map.clone(),
+        _ => Map::from_iter([("x-kubernetes-preserve-unknown-fields".into(), Value::Bool(true))]),
+    };
+    schema.insert("type", "object");
+    let properties = schema.object_entry("properties");
+    properties.insert("apiVersion", value!({"type": "string"}));
+    properties.insert("kind", value!({"type": "string"}));
+    properties.insert("metadata", metadata);
+    Value::Object(schema)
+}
