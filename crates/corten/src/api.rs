@@ -5,7 +5,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use corten_apiserver::auth::{AUTHENTICATED, User};
 use corten_apiserver::connect::{Connectors, Routes};
-use corten_apiserver::health::{Checks, VersionInfo};
+use corten_apiserver::health::{Check, Checks, VersionInfo};
 use corten_apiserver::http::access::Access;
 use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
 use corten_apiserver::registry::Registry;
@@ -21,7 +21,8 @@ use corten_builtin::{access, admission};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
-use corten_store::Store;
+use corten_store::{Alarm, Store, StoreError};
+use futures_core::future::BoxFuture;
 
 /// Resources that never reach the store in plain text.
 const SEALED: [&str; 1] = ["secrets"];
@@ -47,7 +48,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let reads: Arc<dyn Lookup> = lookup.clone();
     let plugins = admission::chain(&reads, Escalation::new(rbac.clone(), server.clone()));
     let sealer = Arc::new(Sealing::new(keys, &SEALED));
-    let registry = Registry::new(store, clock.clone(), random.clone(), plugins, sealer, &tasks);
+    let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());
     lookup.set(registry.clone());
     install(&registry, &server).await.context("the objects that a cluster begins with")?;
@@ -58,6 +59,8 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let served = custom.start(&tasks).wait_for(|count| *count > 0).await.is_ok();
     anyhow::ensure!(served, "the custom resource definitions could not be read");
 
+    let mut checks = Checks::default();
+    checks.register("store", true, Arc::new(StoreCheck(store)));
     let mut connectors = Connectors::default();
     access::register(&mut connectors, &rbac, &clock);
     let access = Access {
@@ -70,13 +73,26 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
         access,
         connectors,
         routes: Routes::default(),
-        checks: Checks::default(),
+        checks,
         version: version(),
         limits: RequestLimits::default(),
         clock,
         random,
         tasks,
     }))
+}
+
+/// A store that takes no writes any more is only helped by a restart.
+struct StoreCheck(Arc<dyn Store>);
+
+impl Check for StoreCheck {
+    fn check(&self) -> BoxFuture<'_, Result<(), String>> {
+        let answer = match self.0.status().alarm {
+            None | Some(Alarm::NoSpace) => Ok(()),
+            Some(Alarm::ReadOnly) => Err(StoreError::ReadOnly.to_string()),
+        };
+        Box::pin(std::future::ready(answer))
+    }
 }
 
 /// The version of Kubernetes that is spoken, with this program's behind it.

@@ -145,3 +145,38 @@ fn node_address() -> Option<IpAddr> {
     socket.connect(ELSEWHERE).ok()?;
     socket.local_addr().ok().map(|address| address.ip())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn at_half_life_tls_and_the_kubeconfig_change_together() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let clock = Clock::manual(1_800_000_000_000);
+        let kubeconfig = dir.path().join("admin.kubeconfig");
+        let pki = Pki::open(dir.path(), clock.clone()).expect("made");
+        let certificates = Certificates::new(pki, "node-1", ([127, 0, 0, 1], 6443).into(), &kubeconfig);
+        let in_use = certificates.current().expect("made");
+        let tls = Tls::new(certificates.material(&in_use).expect("PEM"), clock.clone()).expect("usable");
+        let before = std::fs::read_to_string(&kubeconfig).expect("written");
+        assert!(before.contains("server: https://127.0.0.1:6443"));
+        assert!(certificates.renew(&in_use, &tls).expect("looked").is_none(), "nothing is due");
+        assert_eq!(until(in_use.renew_at_s(), &clock), LOOK_EVERY);
+        clock.advance(Duration::from_secs(16 * 24 * 3600));
+        assert_eq!(until(in_use.renew_at_s(), &clock), Duration::from_secs(1), "overdue, but not at once for ever");
+        let renewed = certificates.renew(&in_use, &tls).expect("renewed").expect("all are due");
+        assert!(renewed.renew_at_s() > clock.now_s() + 14 * 24 * 3600);
+        assert_ne!(std::fs::read_to_string(&kubeconfig).expect("written"), before);
+    }
+
+    #[test]
+    fn the_server_is_known_by_all_its_names() {
+        let own = names("node-1", [10, 0, 0, 7].into());
+        let ips = ["10.96.0.1", "127.0.0.1", "10.0.0.7", "::1"].map(|ip| ip.parse().expect("an address"));
+        assert!(ips.iter().all(|ip| own.ips.contains(ip)), "{:?}", own.ips);
+        assert!(
+            ["kubernetes.default.svc.cluster.local", "localhost", "node-1"].iter().all(|name| own.dns.contains(*name))
+        );
+    }
+}

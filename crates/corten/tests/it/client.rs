@@ -60,30 +60,34 @@ impl Client {
     }
 
     pub(crate) async fn get(&self, path: &str) -> (u16, Value) {
-        self.send("GET", path, Bytes::new()).await
+        self.send("GET", path, Bytes::new(), || ()).await
+    }
+
+    /// Tells when the answer has begun, and reads on to its end.
+    pub(crate) async fn stream(&self, path: &str, begun: impl FnOnce()) -> u16 {
+        self.send("GET", path, Bytes::new(), begun).await.0
     }
 
     pub(crate) async fn post(&self, path: &str, object: &Value) -> (u16, Value) {
-        self.send("POST", path, json::to_vec(object).into()).await
+        self.send("POST", path, json::to_vec(object).into(), || ()).await
     }
 
-    async fn send(&self, method: &str, path: &str, body: Bytes) -> (u16, Value) {
+    async fn send(&self, method: &str, path: &str, body: Bytes, begun: impl FnOnce()) -> (u16, Value) {
         let stream = TcpStream::connect(self.address).await.expect("it listens");
         let name = ServerName::IpAddress(self.address.ip().into());
         let stream = self.tls.connect(name, stream).await.expect("TLS");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
         let request = http::Request::builder().method(method).uri(path).header("host", "kubernetes");
         let request = request.header("content-type", "application/json").body(Full::new(body)).expect("a request");
-        let exchange = async {
+        let exchange = async move {
             let response = sender.send_request(request).await.expect("an answer");
+            begun();
             let code = response.status().as_u16();
             (code, response.into_body().collect().await.expect("a body").to_bytes())
         };
-        // The connection moves the bytes while the exchange waits for them.
-        let (code, bytes) = tokio::select! {
-            answer = exchange => answer,
-            ended = connection => panic!("the connection ended early: {ended:?}"),
-        };
+        // The connection moves the bytes, and ends after the exchange has dropped its sender.
+        let ((code, bytes), ended) = tokio::join!(exchange, connection);
+        ended.expect("a whole exchange");
         (code, json::parse(&bytes).map_or(Value::Null, |parsed| parsed.value))
     }
 }

@@ -1,6 +1,7 @@
 //! A server's life: first start, restart, crash, keys.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
@@ -53,6 +54,23 @@ async fn strangers_may_ask_for_the_version_and_nothing_else() {
     let expected = r#"namespaces is forbidden: User "system:anonymous" cannot list resource "namespaces" in API group "" at the cluster scope"#;
     assert_eq!((code, status.str_at(&["message"])), (403, expected));
     drop(server);
+}
+
+#[tokio::test]
+async fn a_watch_does_not_hold_up_the_end() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let client = Client::new(&dir.path().join("admin.kubeconfig"));
+    let (begun, has_begun) = tokio::sync::oneshot::channel();
+    let path = format!("{CONFIG_MAPS}?watch=true");
+    let watch = client.stream(&path, || begun.send(()).expect("somebody waits"));
+    let stop = async {
+        has_begun.await.expect("the watch begins");
+        let stopped = tokio::task::spawn_blocking(|| server.stop());
+        tokio::time::timeout(Duration::from_secs(5), stopped).await.expect("it ends before its drain limit")
+    };
+    let (watched, stopped) = tokio::join!(watch, stop);
+    assert_eq!((watched, stopped.expect("joined")), (200, Some(0)));
 }
 
 #[tokio::test]
