@@ -1,9 +1,9 @@
 //! Create.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use corten_apimachinery::field::FieldErrors;
 use corten_apimachinery::kind::{KindInfo, Validation};
 use corten_apimachinery::meta::{self, metadata_mut};
@@ -12,9 +12,10 @@ use corten_apimachinery::value::Value;
 use corten_store::{Entry, Expect, Revision};
 
 use super::engine::Registry;
+use super::object::encode;
 use super::storage::WriteError;
 use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
-use super::{admit, conform, key, metadata, object};
+use super::{admit, conform, key, metadata};
 use crate::admission::Operation;
 
 /// Names tried for one `generateName` before the client is told to try again; upstream's figure.
@@ -93,9 +94,9 @@ impl Registry {
             return Err(resource_version_on_create().into());
         }
         let name = value.str_at(&["metadata", "name"]).to_owned();
-        let home = self.home(kind);
+        let home = self.home(kind)?;
         let key = key::absolute(&home, &target.namespace, &name);
-        let (stored, bytes) = self.to_storage(kind, &value)?;
+        let stored = to_storage(kind, &value)?;
         let exists = |entry: Option<Arc<Entry>>| Refused::Exists {
             name: name.clone(),
             asked_generated: !value.str_at(&["metadata", "generateName"]).is_empty(),
@@ -109,7 +110,7 @@ impl Registry {
             }
         } else {
             let ttl = time_to_live(kind);
-            match self.0.storage.put(&home, key, Expect::Absent, bytes, ttl).await {
+            match self.0.storage.put(&home, key, Expect::Absent, encode(&stored), ttl).await {
                 Ok(revision) => revision,
                 Err(WriteError::Conflict(entry)) => return Err(exists(entry)),
                 Err(WriteError::Refused(status)) => return Err(status.into()),
@@ -117,15 +118,13 @@ impl Registry {
         };
         Ok(shown(kind, &home, &stored, revision))
     }
+}
 
-    /// The stored version of an object, as a tree and as bytes.
-    pub(super) fn to_storage(&self, kind: &KindInfo, value: &Value) -> Result<(Value, Bytes), Status> {
-        let stored = match &kind.convert {
-            None => value.clone(),
-            Some(convert) => (convert.to_storage)(value.clone()).map_err(Status::internal)?,
-        };
-        let bytes = object::encode(&stored);
-        Ok((stored, bytes))
+/// The stored version of an object.
+pub(super) fn to_storage<'a>(kind: &KindInfo, value: &'a Value) -> Result<Cow<'a, Value>, Status> {
+    match &kind.convert {
+        None => Ok(Cow::Borrowed(value)),
+        Some(convert) => (convert.to_storage)(value.clone()).map(Cow::Owned).map_err(Status::internal),
     }
 }
 
@@ -151,6 +150,8 @@ fn prepare_new(kind: &KindInfo, value: &mut Value) {
     }
     if let Some(prepare) = kind.strategy.prepare {
         prepare(value, None);
+        // A default may follow from what was prepared; upstream applies it when it reads the object back.
+        kind.schema.default(value);
     }
 }
 

@@ -10,9 +10,10 @@ use corten_apimachinery::time::Time;
 use corten_apimachinery::value::{Str, Value};
 use corten_store::{Entry, Expect};
 
-use super::create::{shown, time_to_live};
+use super::create::{shown, time_to_live, to_storage};
 use super::engine::{Registry, not_found};
 use super::get::unreadable;
+use super::object::encode;
 use super::storage::WriteError;
 use super::{Context, DeleteOptions, Deleted, List, ListOptions, Shown, Target, key};
 use crate::admission::Operation;
@@ -30,7 +31,7 @@ impl Registry {
         if !key::is_segment(&target.name) {
             return Err(not_found(kind, &target.name));
         }
-        let home = self.home(kind);
+        let home = self.home(kind)?;
         let mut entry = self.0.storage.entry(&key::absolute(&home, &target.namespace, &target.name)).await?;
         for _ in 0..CONFLICTS_MAX {
             let Some(current) = entry else { return Err(not_found(kind, &target.name)) };
@@ -88,7 +89,7 @@ impl Registry {
     ) -> Result<Deleted, WriteError> {
         let kind = &target.kind;
         let stored = self.object_of(home, entry)?;
-        let old = Shown { kind: kind.clone(), object: stored.clone() };
+        let old = Shown { kind: kind.clone(), object: stored };
         let value = Arc::new(old.to_value().map_err(|error| unreadable(&entry.key, &error))?);
         check_preconditions(kind, &value, options)?;
         let mut chain = self.admission(context, target, Operation::Delete, Some(value.clone()), options.dry_run);
@@ -102,16 +103,16 @@ impl Registry {
                     true => entry.mod_revision,
                     false => self.0.storage.delete(entry.key.clone(), entry.mod_revision).await?,
                 };
-                let (next, _) = self.to_storage(kind, &new)?;
+                let next = to_storage(kind, &new)?;
                 Ok(answer(kind, &new, || shown(kind, home, &next, revision)))
             }
             Plan::Mark => {
-                let (next, bytes) = self.to_storage(kind, &new)?;
-                let revision = if options.dry_run || bytes == stored.json {
+                let next = to_storage(kind, &new)?;
+                let revision = if options.dry_run || new == *value {
                     entry.mod_revision
                 } else {
                     let expect = Expect::Revision(entry.mod_revision);
-                    self.0.storage.put(home, entry.key.clone(), expect, bytes, time_to_live(kind)).await?
+                    self.0.storage.put(home, entry.key.clone(), expect, encode(&next), time_to_live(kind)).await?
                 };
                 Ok(Deleted::Object(shown(kind, home, &next, revision)))
             }

@@ -82,9 +82,12 @@ impl Registry {
         }
     }
 
-    /// The record of the stored version of a kind.
-    pub(super) fn home(&self, kind: &Arc<KindInfo>) -> Arc<KindInfo> {
-        self.kinds().home(&kind.storage_prefix).unwrap_or(kind).clone()
+    /// The record of the stored version of a kind. A kind that is not stored has no verbs here.
+    pub(super) fn home(&self, kind: &Arc<KindInfo>) -> Result<Arc<KindInfo>, Status> {
+        if kind.storage_prefix.is_empty() {
+            return Err(Status::unknown_path());
+        }
+        Ok(self.kinds().home(&kind.storage_prefix).unwrap_or(kind).clone())
     }
 
     /// The kind of a subresource's body; the object's own for `status` and the like.

@@ -33,7 +33,7 @@ impl Registry {
 
     /// The object as it is in the store at this moment.
     async fn newest_object(&self, target: &Target) -> Result<Arc<Object>, Status> {
-        let home = self.home(&target.kind);
+        let home = self.home(&target.kind)?;
         if !key::is_segment(&target.name) {
             return Err(not_found(&target.kind, &target.name));
         }
@@ -55,7 +55,7 @@ impl Registry {
 
     /// The object in any state that is not older than a revision.
     async fn cached_object(&self, target: &Target, revision: u64) -> Result<Arc<Object>, Status> {
-        let home = self.home(&target.kind);
+        let home = self.home(&target.kind)?;
         let (_, snapshot) = self.0.caches.snapshot(&home, Some(revision)).await?;
         let relative = key::relative(&home, &target.namespace, &target.name);
         match snapshot.object(&home, &relative)? {

@@ -59,7 +59,8 @@ impl KindSet {
         let served = kinds.iter().enumerate().filter(|(_, kind)| !kind.verbs.is_empty());
         let by_resource = served.map(|(index, kind)| (kind.gvr(), index)).collect();
         let mut by_prefix: HashMap<Str, usize, ahash::RandomState> = HashMap::default();
-        for (index, kind) in kinds.iter().enumerate() {
+        let stored = kinds.iter().enumerate().filter(|(_, kind)| !kind.storage_prefix.is_empty());
+        for (index, kind) in stored {
             let home = by_prefix.entry(kind.storage_prefix.clone()).or_insert(index);
             if kinds[*home].convert.is_some() && kind.convert.is_none() {
                 *home = index;

@@ -21,7 +21,7 @@ impl Registry {
     /// The objects of a kind in a namespace, or in all of them where it is empty.
     pub async fn list(&self, kind: &Arc<KindInfo>, namespace: &str, options: &ListOptions) -> Result<List, Status> {
         options::check_list(options)?;
-        let home = self.home(kind);
+        let home = self.home(kind)?;
         let selection = Selection::new(kind, &home, namespace, options)?;
         let (snapshot, start) = self.state_for(&home, options).await?;
         let from = format!("{}{start}", selection.prefix);

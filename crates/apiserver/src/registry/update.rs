@@ -13,11 +13,12 @@ use corten_apimachinery::status::Status;
 use corten_apimachinery::value::Value;
 use corten_store::{Entry, Expect};
 
-use super::create::{check, shown, time_to_live};
+use super::create::{check, shown, time_to_live, to_storage};
 use super::engine::{Registry, not_found};
 use super::get::unreadable;
+use super::object::encode;
 use super::storage::WriteError;
-use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
+use super::{Body, Context, Shown, Target, WriteOptions, Written};
 use super::{conform, key, metadata};
 use crate::admission::Operation;
 
@@ -82,7 +83,7 @@ impl Rewrite<'_> {
         if !key::is_segment(&target.name) {
             return Ok(None);
         }
-        let home = self.registry.home(kind);
+        let home = self.registry.home(kind)?;
         let key = key::absolute(&home, &target.namespace, &target.name);
         let mut entry = self.registry.0.storage.entry(&key).await?;
         for _ in 0..CONFLICTS_MAX {
@@ -116,7 +117,11 @@ impl Rewrite<'_> {
         warnings.extend(check(kind, &new, Some(&old), &self.target.subresource)?);
         new = chain.validate(new).await?;
         warnings.extend(chain.into_warnings());
-        let object = self.commit(home, entry, &stored, &new).await?;
+        // Trees, not bytes: the order of fields says nothing.
+        let object = match new == *old && !completes_deletion(kind, &new) {
+            true => Shown { kind: kind.clone(), object: stored },
+            false => self.commit(home, entry, &new).await?,
+        };
         Ok(Written { object, created: false, warnings })
     }
 
@@ -143,31 +148,22 @@ impl Rewrite<'_> {
         }
     }
 
-    /// One conditional write: the new object, nothing where it is as before, or the deletion that it completes.
-    async fn commit(
-        &self,
-        home: &Arc<KindInfo>,
-        entry: &Entry,
-        stored: &Arc<Object>,
-        new: &Value,
-    ) -> Result<Shown, WriteError> {
+    /// One conditional write: the new object, or the deletion that it completes.
+    async fn commit(&self, home: &Arc<KindInfo>, entry: &Entry, new: &Value) -> Result<Shown, WriteError> {
         let kind = &self.target.kind;
         let storage = &self.registry.0.storage;
-        let (next, bytes) = self.registry.to_storage(kind, new)?;
+        let next = to_storage(kind, new)?;
         if completes_deletion(kind, new) {
             if !self.options.dry_run {
                 storage.delete(entry.key.clone(), entry.mod_revision).await?;
             }
             return Ok(shown(kind, home, &next, entry.mod_revision));
         }
-        if bytes == stored.json {
-            return Ok(Shown { kind: kind.clone(), object: stored.clone() });
-        }
         if self.options.dry_run {
             return Ok(shown(kind, home, &next, entry.mod_revision));
         }
         let expect = Expect::Revision(entry.mod_revision);
-        let revision = storage.put(home, entry.key.clone(), expect, bytes, time_to_live(kind)).await?;
+        let revision = storage.put(home, entry.key.clone(), expect, encode(&next), time_to_live(kind)).await?;
         Ok(shown(kind, home, &next, revision))
     }
 }
@@ -219,6 +215,7 @@ fn prepare(target: &Target, new: &mut Value, old: &Value) -> Result<(), Status> 
     metadata::keep_system_fields(new, old);
     if let Some(prepare) = kind.strategy.prepare.filter(|_| serve.is_none()) {
         prepare(new, Some(old));
+        kind.schema.default(new);
     }
     let generation = Meta::of(old).generation();
     if kind.strategy.generation && Meta::of(new).generation() == generation && differs_in_intent(new, old) {

@@ -35,7 +35,7 @@ impl Registry {
         options: &ListOptions,
     ) -> Result<BoxStream<'static, WatchEvent>, Status> {
         options::check_watch(options)?;
-        let home = self.home(kind);
+        let home = self.home(kind)?;
         let selection = Selection::new(kind, &home, namespace, options)?;
         let caches = self.0.caches.clone();
         let asked = options::parse_revision(&options.resource_version)?;

@@ -1,5 +1,6 @@
 //! Facts against their source: upstream's Go modules, read from the module cache.
 
+mod kinds;
 mod published;
 
 use std::collections::BTreeSet;
