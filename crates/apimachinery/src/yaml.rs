@@ -1,9 +1,10 @@
-//! YAML to [`Value`] and back, as far as JSON's model goes: one document, no tags, keys are strings.
+//! YAML to [`Value`] and back, as far as JSON's model goes: one document, keys are strings.
 //!
 //! Writing follows the habits of Kubernetes' tools: keys sorted, lists at the indentation of their key, plain strings
 //! unless YAML would read something else.
 
-use serde_saphyr::options::DuplicateKeyPolicy;
+mod read;
+mod scalar;
 
 use crate::json::{self, Parsed};
 use crate::value::{Map, Value};
@@ -13,12 +14,34 @@ use crate::value::{Map, Value};
 #[error("{0}")]
 pub struct YamlError(String);
 
-/// Reads one document and nothing behind it.
+/// A document, and what a strict reader says of it.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Document {
+    pub value: Value,
+    /// Whole paths of duplicate keys, as `spec.containers[0].name`. The last value wins.
+    pub duplicates: Vec<String>,
+    /// The same in the words of upstream's YAML reader: `line 2: key "a" already set in map`.
+    pub strict: Vec<String>,
+}
+
+impl Document {
+    /// The error of upstream's strict YAML reader, which names lines instead of paths.
+    pub fn strict_error(&self) -> Option<String> {
+        let lines: Vec<String> = self.strict.iter().map(|line| format!("\n  {line}")).collect();
+        (!lines.is_empty()).then(|| format!("yaml: unmarshal errors:{}", lines.concat()))
+    }
+}
+
+/// Reads the first document; as upstream, what follows it is not looked at.
 pub fn parse(text: &[u8]) -> Result<Parsed, YamlError> {
-    let text = std::str::from_utf8(text).map_err(|error| YamlError(error.to_string()))?;
-    let options = serde_saphyr::options! { duplicate_keys: DuplicateKeyPolicy::LastWins };
-    serde_saphyr::with_deserializer_from_str_with_options(text, options, |deserializer| json::read(deserializer))
-        .map_err(|error| YamlError(error.to_string()))
+    let document = parse_document(text)?;
+    Ok(Parsed { value: document.value, duplicates: document.duplicates })
+}
+
+/// Reads the first document, with a strict reader's errors in upstream's words.
+pub fn parse_document(text: &[u8]) -> Result<Document, YamlError> {
+    let text = std::str::from_utf8(text).map_err(|error| YamlError(format!("yaml: {error}")))?;
+    read::document(text)
 }
 
 /// The YAML text of a value, with a line feed at its end.
@@ -139,6 +162,7 @@ fn is_plain(text: &str) -> bool {
     let digit_text = first.is_ascii_digit() && !looks_numeric(text);
     (opens || digit_text)
         && !is_word(text)
+        && text != "<<"
         && !text.ends_with([' ', ':'])
         && !text.contains(": ")
         && !text.contains(" #")
@@ -164,11 +188,11 @@ mod tests {
 
     #[test]
     fn reads_what_people_write() {
-        let text = "# a comment\napiVersion: v1\nkind: ConfigMap\ndata:\n  on: \"1\"\n  text: |\n    a\n    b\nn: 3\nf: 1.5\nlist:\n- a\n- {b: c}\n";
+        let text = "# a comment\napiVersion: v1\nkind: ConfigMap\ndata:\n  one: \"1\"\n  text: |\n    a\n    b\nm: 3\nf: 1.5\nlist:\n- a\n- {b: c}\n";
         let parsed = parse(text.as_bytes()).unwrap();
         assert_eq!(
             parsed.value,
-            value!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"on": "1", "text": "a\nb\n"}, "n": 3_i64,
+            value!({"apiVersion": "v1", "kind": "ConfigMap", "data": {"one": "1", "text": "a\nb\n"}, "m": 3_i64,
                     "f": (Value::Float(1.5)), "list": ["a", {"b": "c"}]})
         );
         assert_eq!(parsed.duplicates, Vec::<String>::new());
@@ -188,9 +212,60 @@ mod tests {
 
     #[test]
     fn refuses_what_is_no_yaml() {
-        for text in ["a: [", "a: b: c", "}", "a: 1\n---\nb: 2\n"] {
+        for text in
+            ["a: [", "a: b: c", "}", "~: a", "[a, b]: c", "a: &a [*a]", "a: *b", "a: .nan", "a: !!int x", "<<: 1"]
+        {
             assert!(parse(text.as_bytes()).is_err(), "{text:?}");
         }
+    }
+
+    /// Expectations were taken from upstream's own package.
+    #[test]
+    fn scalars_are_those_of_upstream() {
+        for (text, expect) in [
+            ("a: 1\n---\nb: 2\n", r#"{"a":1}"#),
+            ("a: yes\nb: No\nc: on\nd: y\ne: ~\nf:\n", r#"{"a":true,"b":false,"c":true,"d":true,"e":null,"f":null}"#),
+            ("[0x10, 010, 0o17, 1_000, 0b11, -0b11, +5, 1e3, 1.0]", "[16,8,15,1000,3,-3,5,1000,1]"),
+            ("[1e400, .5, 5., 12e03, 1:30, 2001-01-01]", r#"["1e400",0.5,5,12000,"1:30","2001-01-01"]"#),
+            ("[0.1, -0.0, 1e21, 09, 1a]", r#"[0.1,0,1e+21,9,"1a"]"#),
+            ("1: a\n1.5: b\nyes: c\n", r#"{"1":"a","1.5":"b","true":"c"}"#),
+            (
+                "a: &x {b: 1}\nc: *x\nd: {<<: *x, b: 2}\ne: {b: 3, <<: *x}",
+                r#"{"a":{"b":1},"c":{"b":1},"d":{"b":2},"e":{"b":1}}"#,
+            ),
+            (
+                "a: !!str 5\nb: !!int \"5\"\nc: !!float 5\nd: !!binary aGVsbG8=\ne: !foo bar",
+                r#"{"a":"5","b":5,"c":5,"d":"hello","e":"bar"}"#,
+            ),
+            ("--- \n", "null"),
+            ("", "null"),
+            ("a: \"b\n  c\"\nd: >\n  x\n  y\n", r#"{"a":"b c","d":"x y\n"}"#),
+        ] {
+            assert_eq!(json::to_string(&parse(text.as_bytes()).unwrap().value), expect, "{text}");
+        }
+    }
+
+    #[test]
+    fn strict_errors_name_lines() {
+        let document = parse_document(b"a: {b: 1, b: 2}\nc:\n  d: 1\n  d:\n    x: 1").unwrap();
+        assert_eq!(
+            document.strict_error().unwrap(),
+            "yaml: unmarshal errors:\n  line 1: key \"b\" already set in map\n  line 5: key \"d\" already set in map"
+        );
+        assert_eq!(document.duplicates, ["a.b", "c.d"]);
+        assert_eq!(parse_document(b"a: 1").unwrap().strict_error(), None);
+    }
+
+    #[test]
+    fn aliases_are_bounded() {
+        let mut bomb = "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n".to_owned();
+        for level in 1..10 {
+            let list = vec![format!("*a{}", level - 1); 10].join(", ");
+            bomb.push_str(&format!("a{level}: &a{level} [{list}]\n"));
+        }
+        assert_eq!(parse(bomb.as_bytes()).unwrap_err().to_string(), "yaml: document contains excessive aliasing");
+        let deep = "[".repeat(200) + &"]".repeat(200);
+        assert!(parse(deep.as_bytes()).is_err());
     }
 
     #[test]
@@ -237,6 +312,11 @@ mod tests {
             "{x}",
             "'q'",
             "\"q\"",
+            "<<",
+            "y",
+            "0o17",
+            "1_000",
+            "=",
         ];
         for text in texts {
             let object = value!({"k": text, "list": [text, {"in": text}], "o": {"deep": {"x": text}}});
