@@ -140,3 +140,71 @@ impl Segment {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use bytes::Bytes;
+    use proptest::prelude::*;
+    use proptest::sample::Index;
+
+    use super::*;
+    use crate::{Change, Expect};
+
+    const NAME: &str = "wal-00000000000000000002";
+
+    fn chain() -> Chain {
+        Chain::new(9)
+    }
+
+    /// A segment of these values, one a commit, and the records that it holds.
+    fn segment(values: &[Vec<u8>]) -> (Vec<u8>, Vec<Record>) {
+        let (mut out, mut chain, mut view) = (Vec::new(), chain(), super::super::view::View::new());
+        chain.write(&mut out, Kind::SegmentStart, 0, |out| record::write_words(out, [FORMAT_VERSION, 2]));
+        let mut records = Vec::new();
+        for (at, value) in values.iter().enumerate() {
+            let put = Change::Put { value: Bytes::copy_from_slice(value), ttl: None };
+            let record = view.decide(at.to_string().into(), Expect::Absent, put, 0).unwrap();
+            records.push(record.clone());
+            let event = view.apply(record);
+            chain.write(&mut out, Kind::Commit, 0, |out| record::write_commit(out, &[Arc::clone(&event)]));
+        }
+        (out, records)
+    }
+
+    fn read_all(bytes: &[u8]) -> (Vec<Record>, Result<Segment, Unreadable>) {
+        let mut records = Vec::new();
+        let position = Position { chain: chain(), last: None };
+        let read = read(NAME, bytes, position, &mut |commit| records.extend(commit.records));
+        (records, read)
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let (records, read) = read_all(&bytes);
+            prop_assert!(records.is_empty() && read.is_err());
+        }
+
+        /// Values that look like frames of the same store confuse nobody.
+        #[test]
+        fn damage_shows_a_start_of_the_truth(
+            values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..60), 1..8),
+            inner in any::<bool>(),
+            cut in any::<(Index, Index)>(),
+            patch in proptest::collection::vec(any::<u8>(), 0..90),
+        ) {
+            let values = if inner { vec![segment(&values).0; 2] } else { values };
+            let (whole, truth) = segment(&values);
+            let (from, to) = (cut.0.index(whole.len() + 1), cut.1.index(whole.len() + 1));
+            let damaged = [&whole[..from.min(to)], &patch, &whole[from.max(to)..]].concat();
+            let (records, read) = read_all(&damaged);
+            prop_assert!(records.len() <= truth.len() && records[..] == truth[..records.len()]);
+            if let Ok(segment) = read {
+                prop_assert_eq!(segment.last, records.len() as u64 + 1);
+                prop_assert!(segment.torn.is_some() || segment.bytes == damaged.len());
+            }
+        }
+    }
+}
