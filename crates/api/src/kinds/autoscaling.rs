@@ -32,10 +32,10 @@ fn columns() -> Vec<Column> {
 
 /// Current and wanted value of the first two metrics: `cpu: 12%/80%, 3/5 (avg)`.
 fn targets(autoscaler: &Value) -> String {
-    if let Some(percent) = autoscaler.at(&["spec", "targetCPUUtilizationPercentage"]) {
-        let current = autoscaler.at(&["status", "currentCPUUtilizationPercentage"]).map(plain);
-        let current = current.map_or_else(|| UNKNOWN.to_owned(), |current| format!("{current}%"));
-        return format!("cpu: {current}/{}%", plain(percent));
+    if autoscaler.str_at(&["apiVersion"]) == "autoscaling/v1" {
+        // What does not convert was not stored either.
+        let stored = (super::convert::autoscaler::conversion().to_storage)(autoscaler.clone());
+        return stored.map_or_else(|_| UNKNOWN.to_owned(), |stored| targets(&stored));
     }
     let metrics = list(autoscaler, &["spec", "metrics"]);
     let states = list(autoscaler, &["status", "currentMetrics"]);
@@ -105,7 +105,15 @@ mod tests {
             &autoscaler,
             &["Deployment/d", "cpu: 12%/80%, <unknown>/5 (avg) + 1 more...", "1", "5", "2"],
         );
-        let version_1 = value!({"spec": {"targetCPUUtilizationPercentage": 50}});
-        check("autoscaling", "HorizontalPodAutoscaler", &version_1, &["/", "cpu: <unknown>/50%", "<unset>", "0", "0"]);
+        let version_1 = value!({
+            "apiVersion": "autoscaling/v1", "kind": "HorizontalPodAutoscaler", "metadata": {},
+            "spec": {"maxReplicas": 2, "scaleTargetRef": {"kind": "D", "name": "d"}, "targetCPUUtilizationPercentage": 50}
+        });
+        check(
+            "autoscaling",
+            "HorizontalPodAutoscaler",
+            &version_1,
+            &["D/d", "cpu: <unknown>/50%", "<unset>", "2", "0"],
+        );
     }
 }

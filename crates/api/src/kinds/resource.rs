@@ -20,7 +20,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     },
     KindRules { columns: || vec![name(), age()], ..KindRules::new(GROUP, "ResourceClaimTemplate") },
     KindRules {
-        strategy: |base| Strategy { generation: true, ..base },
+        strategy: |base| Strategy { generation: true, prepare: Some(date_taints), ..base },
         columns: || {
             vec![
                 name(),
@@ -52,6 +52,21 @@ pub(crate) const KINDS: &[KindRules] = &[
     },
 ];
 
+/// Taints of a new slice hold since it was made.
+fn date_taints(slice: &mut Value, stored: Option<&Value>) {
+    if stored.is_some() {
+        return;
+    }
+    let created = at(slice, &["metadata", "creationTimestamp"]);
+    let devices = slice.at_mut(&["spec", "devices"]).and_then(Value::as_array_mut);
+    let taints = devices.into_iter().flatten().filter_map(|device| device.get_mut("taints")?.as_array_mut());
+    for taint in taints.flatten().filter_map(Value::as_object_mut) {
+        if taint.get("timeAdded").is_none_or(Value::is_null) {
+            taint.insert("timeAdded", created.clone());
+        }
+    }
+}
+
 fn state(claim: &Value) -> String {
     let allocated = claim.at(&["status", "allocation"]).is_some_and(|allocation| !allocation.is_null());
     let reserved = allocated && !list(claim, &["status", "reservedFor"]).is_empty();
@@ -69,6 +84,24 @@ mod tests {
     use super::GROUP;
     use crate::kinds::column::testing::check;
     use corten_apimachinery::value;
+
+    #[test]
+    fn taints_are_dated() {
+        let mut slice = value!({
+            "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"devices": [{"taints": [{"key": "a"}, {"key": "b", "timeAdded": "2025-01-01T00:00:00Z"}]}, {}]}
+        });
+        super::date_taints(&mut slice, None);
+        assert_eq!(
+            slice.at(&["spec", "devices"]),
+            Some(&value!([
+                {"taints": [
+                    {"key": "a", "timeAdded": "2026-01-01T00:00:00Z"}, {"key": "b", "timeAdded": "2025-01-01T00:00:00Z"}
+                ]},
+                {}
+            ]))
+        );
+    }
 
     #[test]
     fn claims() {

@@ -18,7 +18,7 @@ pub(super) fn prepare(pod: &mut Value, stored: Option<&Value>) {
     if !list(pod, &["spec", "schedulingGates"]).is_empty()
         && let Some(fields) = status.as_object_mut()
     {
-        fields.insert("conditions", vec![gated()]);
+        fields.insert("conditions", vec![gated(pod.str_at(&["metadata", "creationTimestamp"]))]);
     }
     if let Some(fields) = pod.as_object_mut() {
         fields.insert("status", status);
@@ -26,10 +26,10 @@ pub(super) fn prepare(pod: &mut Value, stored: Option<&Value>) {
     select_by_own_labels(pod);
 }
 
-fn gated() -> Value {
+fn gated(since: &str) -> Value {
     value!({
-        "type": "PodScheduled", "status": "False", "reason": "SchedulingGated",
-        "message": "Scheduling is blocked due to non-empty scheduling gates"
+        "type": "PodScheduled", "status": "False", "lastProbeTime": null, "lastTransitionTime": since,
+        "reason": "SchedulingGated", "message": "Scheduling is blocked due to non-empty scheduling gates"
     })
 }
 
@@ -134,12 +134,16 @@ mod tests {
 
     #[test]
     fn new_pods_are_pending() {
-        let mut pod =
-            value!({"metadata": {}, "spec": {"containers": [{"name": "a"}], "schedulingGates": [{"name": "g"}]}});
+        let mut pod = value!({
+            "metadata": {"creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"containers": [{"name": "a"}], "schedulingGates": [{"name": "g"}]}
+        });
         prepare(&mut pod, None);
         assert_eq!(
             pod.get("status"),
-            Some(&value!({"phase": "Pending", "qosClass": "BestEffort", "conditions": [(gated())]}))
+            Some(
+                &value!({"phase": "Pending", "qosClass": "BestEffort", "conditions": [(gated("2026-01-01T00:00:00Z"))]})
+            )
         );
     }
 
