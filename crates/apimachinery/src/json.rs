@@ -33,14 +33,13 @@ pub fn parse(text: &[u8]) -> Result<Parsed, JsonError> {
 /// Reads a value from any self-describing serde format.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parsed, D::Error> {
     let mut duplicates = Vec::new();
-    let mut path = String::new();
-    let value = Seed { duplicates: &mut duplicates, path: &mut path }.deserialize(deserializer)?;
+    let value = Seed { duplicates: &mut duplicates }.deserialize(deserializer)?;
     Ok(Parsed { value, duplicates })
 }
 
+/// Duplicate fields gather their path on the way out, so that a text without any costs nothing.
 struct Seed<'a> {
     duplicates: &'a mut Vec<String>,
-    path: &'a mut String,
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -92,12 +91,10 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<Value, A::Error> {
         let mut items = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(64));
-        let length = self.path.len();
         loop {
-            push_index(self.path, items.len());
-            let seed = Seed { duplicates: self.duplicates, path: self.path };
-            let item = sequence.next_element_seed(seed)?;
-            self.path.truncate(length);
+            let known = self.duplicates.len();
+            let item = sequence.next_element_seed(Seed { duplicates: self.duplicates })?;
+            prefix(&mut self.duplicates[known..], || format!("[{}]", items.len()));
             match item {
                 Some(item) => items.push(item),
                 None => return Ok(Value::Array(items)),
@@ -107,17 +104,18 @@ impl<'de> Visitor<'de> for Seed<'_> {
 
     fn visit_map<A: MapAccess<'de>>(self, mut fields: A) -> Result<Value, A::Error> {
         let mut map = Map::new();
-        let length = self.path.len();
+        let start = self.duplicates.len();
         while let Some(key) = fields.next_key::<Key>()? {
-            push_field(self.path, &key.0);
-            let value = fields.next_value_seed(Seed { duplicates: self.duplicates, path: self.path })?;
-            if map.insert(key.0, value).is_some() && !self.duplicates.contains(self.path) {
+            let known = self.duplicates.len();
+            let value = fields.next_value_seed(Seed { duplicates: self.duplicates })?;
+            prefix(&mut self.duplicates[known..], || key.0.to_string());
+            let Some(duplicate) = map.replace(key.0, value) else { continue };
+            if !self.duplicates[start..].iter().any(|path| path == duplicate) {
                 if self.duplicates.len() >= DUPLICATES_MAX {
                     return Err(A::Error::custom("too many duplicate fields"));
                 }
-                self.duplicates.push(self.path.clone());
+                self.duplicates.push(duplicate.to_string());
             }
-            self.path.truncate(length);
         }
         Ok(Value::Object(map))
     }
@@ -126,21 +124,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
 /// Duplicate fields that one body may report; above it the body is refused rather than listed.
 const DUPLICATES_MAX: usize = 100;
 
-fn push_index(path: &mut String, index: usize) {
-    path.push('[');
-    path.push_str(itoa(index).as_str());
-    path.push(']');
-}
-
-fn push_field(path: &mut String, name: &str) {
-    if !path.is_empty() {
-        path.push('.');
+/// Puts a path element in front of each path.
+fn prefix(paths: &mut [String], element: impl Fn() -> String) {
+    for path in paths {
+        let dot = if path.starts_with('[') { "" } else { "." };
+        *path = format!("{}{dot}{path}", element());
     }
-    path.push_str(name);
-}
-
-fn itoa(number: usize) -> Str {
-    compact_str::ToCompactString::to_compact_string(&number)
 }
 
 /// An object key; YAML's numbers and booleans as keys become their text.

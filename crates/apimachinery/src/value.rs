@@ -4,6 +4,9 @@
 //! order, so that a canonical writer is the same as a plain one. Strings up to 24 bytes, and the field names of the
 //! built-in tables, need no allocation.
 
+use std::hash::BuildHasher;
+use std::sync::LazyLock;
+
 use compact_str::CompactString;
 use indexmap::IndexMap;
 
@@ -25,7 +28,22 @@ pub enum Value {
 
 /// An object with the order of its keys. Equality does not look at the order.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Map(IndexMap<Str, Value, ahash::RandomState>);
+pub struct Map(IndexMap<Str, Value, Seed>);
+
+/// Hashes field names with one random seed a process. It takes no room in the map, where a seed of its own would be a
+/// third of an empty one.
+#[derive(Clone, Copy, Debug, Default)]
+struct Seed;
+
+static SEED: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::new);
+
+impl BuildHasher for Seed {
+    type Hasher = ahash::AHasher;
+
+    fn build_hasher(&self) -> ahash::AHasher {
+        SEED.build_hasher()
+    }
+}
 
 impl Value {
     /// An empty object.
@@ -130,7 +148,7 @@ impl Map {
     }
 
     pub fn with_capacity(capacity: usize) -> Self {
-        Self(IndexMap::with_capacity_and_hasher(capacity, ahash::RandomState::new()))
+        Self(IndexMap::with_capacity_and_hasher(capacity, Seed))
     }
 
     pub fn len(&self) -> usize {
@@ -156,6 +174,12 @@ impl Map {
     /// Sets a field; a new one goes to the end. Returns the value that was there.
     pub fn insert(&mut self, key: impl Into<Str>, value: impl Into<Value>) -> Option<Value> {
         self.0.insert(key.into(), value.into())
+    }
+
+    /// Sets a field as [`Self::insert`] does and gives the name of one that was there already.
+    pub(crate) fn replace(&mut self, key: Str, value: Value) -> Option<&Str> {
+        let (index, old) = self.0.insert_full(key, value);
+        old.and_then(|_| self.0.get_index(index)).map(|(key, _)| key)
     }
 
     /// Sets a field only where there is none.
