@@ -1,6 +1,7 @@
 //! The generic object model of the Kubernetes API: dynamic values, schemas, metadata, `Status`, quantities, selectors
 //! and patches. Pure: no IO, no clock, and no kind's name.
 
+pub mod cells;
 pub mod duration;
 pub mod field;
 pub mod json;
