@@ -195,9 +195,8 @@ impl Documents {
         paths
     }
 
-    pub fn serves(&self, group: &str, version: &str) -> bool {
-        let found = self.groups.iter().find(|own| own.name == group);
-        found.is_some_and(|group| group.versions.iter().any(|(own, _)| own == version))
+    pub fn serves(&self, group: &str) -> bool {
+        self.groups.iter().any(|own| own.name == group)
     }
 
     fn named(&self) -> impl Iterator<Item = &Group> {

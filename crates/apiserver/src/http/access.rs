@@ -163,8 +163,12 @@ impl Impersonated {
             return Ok(None);
         }
         if user.is_empty() {
-            let message = "requested impersonation without impersonating a user";
-            return Err(Status::internal(message));
+            let quoted = groups.iter().map(|group| format!("{group:?}")).collect::<Vec<_>>().join(", ");
+            let groups = if groups.is_empty() { "[]string(nil)".to_owned() } else { format!("[]string{{{quoted}}}") };
+            return Err(Status::bad_request(format!(
+                "requested &user.DefaultInfo{{Name:\"\", UID:{uid:?}, Groups:{groups}, \
+                 Extra:map[string][]string(nil)}} without impersonating a user name"
+            )));
         }
         if groups.len() + extra.len() > IMPERSONATED_MAX {
             return Err(Status::bad_request("too many impersonation headers"));

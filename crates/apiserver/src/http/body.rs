@@ -64,15 +64,17 @@ pub fn full(bytes: impl Into<Bytes>) -> StreamBody {
 
 /// Decodes a text body; `kind` is what it should hold, for the refusal. Protobuf is the caller's.
 pub fn decode_text(bytes: &[u8], encoding: BodyEncoding, kind: &str) -> Result<Body, Status> {
+    parse_text(bytes, encoding).map_err(|why| unrecognized(kind, &why, bytes))
+}
+
+/// Decodes a text body, or tells what is wrong with it.
+pub(crate) fn parse_text(bytes: &[u8], encoding: BodyEncoding) -> Result<Body, String> {
     let parsed = match encoding {
         BodyEncoding::Json => json::parse(bytes).map_err(|error| json_refusal(&error.to_string())),
         BodyEncoding::Yaml => yaml::parse(bytes).map_err(|error| format!("error converting YAML to JSON: {error}")),
         BodyEncoding::Protobuf => Err("protobuf is not a text".to_owned()),
-    };
-    match parsed {
-        Ok(parsed) => Ok(Body { value: parsed.value, duplicates: parsed.duplicates }),
-        Err(why) => Err(unrecognized(kind, &why, bytes)),
-    }
+    }?;
+    Ok(Body { value: parsed.value, duplicates: parsed.duplicates })
 }
 
 /// `the object provided is unrecognized (must be of type Pod): … (7b…)`.
@@ -81,16 +83,24 @@ pub fn unrecognized(kind: &str, why: &str, bytes: &[u8]) -> Status {
     Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({summary})"))
 }
 
+/// A text that is no JSON, in Go's words where a client can expect them.
+pub(crate) fn json_fault(error: &str) -> &str {
+    if error.starts_with("EOF") { "unexpected end of JSON input" } else { error }
+}
+
 fn json_refusal(error: &str) -> String {
-    let text = if error.starts_with("EOF") { "unexpected end of JSON input" } else { error };
-    format!("couldn't get version/kind; json parse error: {text}")
+    format!("couldn't get version/kind; json parse error: {}", json_fault(error))
 }
 
 fn summarize(bytes: &[u8]) -> String {
     if bytes.is_empty() {
         return "<empty>".to_owned();
     }
-    let shown: String = bytes.iter().take(SUMMARY_BYTES_MAX).map(|byte| format!("{byte:02x}")).collect();
+    let shown = &bytes[..bytes.len().min(SUMMARY_BYTES_MAX)];
+    let shown = match bytes[0] {
+        b'{' => String::from_utf8_lossy(shown).into_owned(),
+        _ => shown.iter().map(|byte| format!("{byte:02x}")).collect(),
+    };
     if bytes.len() > SUMMARY_BYTES_MAX { format!("{shown} ...") } else { shown }
 }
 
@@ -236,7 +246,7 @@ mod tests {
         assert_eq!(
             text(b"{"),
             "the object provided is unrecognized (must be of type Pod): couldn't get version/kind; json parse error: \
-             unexpected end of JSON input (7b)"
+             unexpected end of JSON input ({)"
         );
         assert!(text(b"").ends_with("(<empty>)"));
         assert!(text(&[b'x'; 40]).ends_with(&format!("({} ...)", "78".repeat(30))));

@@ -190,7 +190,27 @@ pub fn negotiate(accept: &str, offer: Offer) -> Result<Accepted, Status> {
             }
         }
     }
-    Err(Status::not_acceptable(offer.names()))
+    Err(if offer.protobuf_named && !names_any(accept) {
+        no_representation()
+    } else {
+        Status::not_acceptable(offer.names())
+    })
+}
+
+/// Whether any clause names a type that built-in kinds are served in, whatever its parameters.
+fn names_any(accept: &str) -> bool {
+    let known = ["json", "yaml", PROTOBUF];
+    Clause::parse_all(accept).iter().any(|clause| known.iter().any(|sub| clause.matches(sub)))
+}
+
+/// The refusal where not even the type is known, as upstream's router words it.
+pub(crate) fn no_representation() -> Status {
+    let names = Offer { protobuf: false, protobuf_named: true, stream: false }.names();
+    Status {
+        message: format!("406: Not Acceptable\n\nAvailable representations: {names}"),
+        details: Some(Box::default()),
+        ..Status::not_acceptable("")
+    }
 }
 
 /// A client that a person reads: upstream indents for it unless `?pretty=` says otherwise.
@@ -214,6 +234,11 @@ pub fn body_encoding(content_type: &str) -> Option<BodyEncoding> {
         "application/vnd.kubernetes.protobuf" => Some(BodyEncoding::Protobuf),
         _ => None,
     }
+}
+
+/// The refusal of a representation that an endpoint does not have.
+pub fn not_acceptable(protobuf: bool) -> Status {
+    Status::not_acceptable(Offer { protobuf, protobuf_named: protobuf, stream: false }.names())
 }
 
 /// The refusal of a body's type.
@@ -281,6 +306,11 @@ mod tests {
         let text = |accept, offer| negotiate(accept, offer).unwrap_err().message;
         assert_eq!(
             text("application/cbor", PLAIN),
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+             application/vnd.kubernetes.protobuf"
+        );
+        assert_eq!(
+            text("application/vnd.kubernetes.protobuf", PLAIN),
             "only the following media types are accepted: application/json, application/yaml, \
              application/vnd.kubernetes.protobuf"
         );

@@ -9,6 +9,7 @@ use http::header::{ACCEPT, CACHE_CONTROL, ETAG, IF_NONE_MATCH, VARY};
 
 use crate::discovery::{Document, Documents, Form};
 use crate::http::body::{self, Response};
+use crate::http::negotiate::{Clause, no_representation};
 use crate::http::pipeline::{Api, Call};
 use crate::http::resources::method_not_allowed;
 use corten_apimachinery::status::Status;
@@ -22,12 +23,12 @@ impl Api {
         if let Some(route) = self.routes.find(&path) {
             return route.serve(call.request, call.user).await;
         }
+        if let Some(response) = self.checks.serve(&path, &call.query).await {
+            return response;
+        }
         if !matches!(*call.request.method(), Method::GET | Method::HEAD) {
             let known = self.index(&self.documents()).contains(&path);
             return if known { call.output.status(&method_not_allowed()) } else { not_found() };
-        }
-        if let Some(response) = self.checks.serve(&path, &call.query).await {
-            return response;
         }
         let parts: Vec<&str> = path.trim_matches('/').split('/').collect();
         match parts.as_slice() {
@@ -60,7 +61,7 @@ impl Api {
             ["api" | "apis"] => Form::accepted(call.header(ACCEPT)),
             _ => Some(Form::Legacy),
         };
-        let Some(form) = form else { return call.output.status(&Status::not_acceptable(DISCOVERY_TYPES)) };
+        let Some(form) = form else { return call.output.status(&unacceptable(call.header(ACCEPT))) };
         if let (Form::Aggregated(version), [root]) = (form, parts) {
             let document = documents.aggregated(&format!("/{root}"), version);
             return document.map_or_else(not_found, |document| tagged(call, document, &form.media_type()));
@@ -73,7 +74,12 @@ impl Api {
             ["apis", group, version] => documents.resource_list(group, version),
             _ => None,
         };
-        legacy.map_or_else(not_found, |value| call.output.value(200, &value))
+        match (legacy, parts) {
+            (Some(value), _) => call.output.value(200, &value),
+            (None, ["api", _]) => call.output.status(&Status::unknown_path()),
+            (None, ["apis", group, _]) if documents.serves(group) => call.output.status(&Status::unknown_path()),
+            (None, _) => not_found(),
+        }
     }
 
     /// The address by which this client reached the server.
@@ -81,6 +87,11 @@ impl Api {
         let authority = call.request.uri().authority().map(http::uri::Authority::as_str);
         authority.unwrap_or_else(|| call.header(http::header::HOST))
     }
+}
+
+fn unacceptable(accept: &str) -> Status {
+    let known = Clause::parse_all(accept).iter().any(|clause| clause.matches("json") || clause.matches("yaml"));
+    if known { Status::not_acceptable(DISCOVERY_TYPES) } else { no_representation() }
 }
 
 pub(crate) fn not_found() -> Response {

@@ -13,7 +13,7 @@ use corten_stdx::random::Random;
 use corten_stdx::task::{Stopped, Tasks};
 use futures_core::future::BoxFuture;
 use futures_util::FutureExt as _;
-use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderName, HeaderValue, USER_AGENT, WARNING};
+use http::header::{ACCEPT, ACCEPT_ENCODING, CACHE_CONTROL, HeaderName, HeaderValue, USER_AGENT, WARNING};
 use http::{HeaderMap, Method};
 use tracing::Instrument as _;
 
@@ -156,6 +156,7 @@ impl Api {
             let message = "This request caused apiserver to panic. Look in the logs for details.";
             output.status(&Status::internal(message))
         });
+        response.headers_mut().entry(CACHE_CONTROL).or_insert(HeaderValue::from_static("no-cache, private"));
         if let Ok(value) = HeaderValue::from_str(&audit_id) {
             response.headers_mut().insert(AUDIT_ID, value);
         }
@@ -210,7 +211,9 @@ impl Api {
         let labels = RequestLabels { verb: metric_verb(&info.verb), ..RequestLabels::default() };
         self.metrics.request(labels, status.code, None);
         let mut response = output.status(status);
-        response.headers_mut().insert(http::header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        if status.code == 403 {
+            body::set(&mut response, http::header::X_CONTENT_TYPE_OPTIONS, "nosniff");
+        }
         response
     }
 

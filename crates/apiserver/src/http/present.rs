@@ -96,7 +96,7 @@ impl Presentation {
             Representation::Metadata(version) => Ok(partial(&object, version)),
             Representation::MetadataList(_) => Err(not_acceptable(format!(
                 "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
-                self.kind.gvk.kind
+                self.go_type(&self.kind.gvk.kind, "Unstructured")
             ))),
             Representation::Table(version) => {
                 let metadata = value!({"resourceVersion": (object.str_at(&["metadata", "resourceVersion"]))});
@@ -132,7 +132,7 @@ impl Presentation {
             Representation::Metadata(_) => {
                 return Err(not_acceptable(format!(
                     "you requested PartialObjectMetadata, but the requested object is a list ({})",
-                    self.kind.list_kind
+                    self.go_type(&self.kind.list_kind, "UnstructuredList")
                 )));
             }
         };
@@ -165,6 +165,15 @@ impl Presentation {
             body::set(&mut response, VARY, "Accept-Encoding");
         }
         Ok(response)
+    }
+
+    /// The Go type that upstream's refusals print: `*core.Example`, `*unstructured.Unstructured`.
+    fn go_type(&self, name: &str, custom: &str) -> String {
+        let package = match self.kind.gvk.group.split('.').next().unwrap_or_default() {
+            "" => "core",
+            first => first,
+        };
+        if is_typed(&self.kind) { format!("*{package}.{name}") } else { format!("*unstructured.{custom}") }
     }
 
     fn table(&self, version: MetaVersion, metadata: Value, objects: Vec<Value>, bare: bool) -> Value {

@@ -31,10 +31,10 @@ impl Api {
         }
     }
 
-    /// A resource that is not served: a Status below a version that is, plain text elsewhere, as upstream.
+    /// A resource that is not served: a Status below a group that is, plain text elsewhere, as upstream.
     fn unknown_resource(&self, call: &Call) -> Response {
         let kinds = self.registry.kinds();
-        if self.discovery.of(&kinds).serves(&call.info.group, &call.info.version) {
+        if self.discovery.of(&kinds).serves(&call.info.group) {
             call.output.status(&Status::unknown_path())
         } else {
             body::text(404, "404 page not found\n")
@@ -52,7 +52,10 @@ impl Api {
             }
         }
         if info.subresource.is_empty() {
-            if !kind.verbs.iter().any(|verb| *verb == info.verb) {
+            let of_one = matches!(info.verb.as_str(), "get" | "update" | "patch" | "delete");
+            let of_many = matches!(info.verb.as_str(), "create" | "deletecollection");
+            let named = !info.name.is_empty();
+            if !kind.verbs.iter().any(|verb| *verb == info.verb) || (of_one && !named) || (of_many && named) {
                 return Err(method_not_allowed());
             }
             if kind.storage_prefix.is_empty() {

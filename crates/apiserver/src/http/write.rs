@@ -9,7 +9,7 @@ use http::header::CONTENT_TYPE;
 
 use crate::connect::{self, Answer, CallBody};
 use crate::http::body::{self, Response};
-use crate::http::negotiate::{BodyEncoding, Representation, body_encoding, unsupported_body};
+use crate::http::negotiate::{BodyEncoding, Representation, body_encoding, not_acceptable, unsupported_body};
 use crate::http::pipeline::{Api, Call, warn};
 use crate::http::query::{self, WriteKind};
 use crate::http::resources::{body_kind, has_protobuf, method_not_allowed};
@@ -60,12 +60,7 @@ impl Api {
             _ => false,
         };
         if !known {
-            let accepted: &[&str] = if strategic {
-                &[JSON_PATCH, MERGE_PATCH, STRATEGIC_PATCH, APPLY_PATCH]
-            } else {
-                &[JSON_PATCH, MERGE_PATCH, APPLY_PATCH]
-            };
-            return Err(Status::unsupported_media_type(&accepted.join(", ")));
+            return Err(unknown_patch(strategic));
         }
         let presentation = call.presentation(&kind, self.clock.now_s())?;
         let bytes = call.bytes().await?;
@@ -110,10 +105,14 @@ impl Api {
         }
         let value = match encoding.ok_or_else(|| unsupported_body(true))? {
             BodyEncoding::Protobuf => protobuf::delete_options(&self.registry.kinds(), &bytes)?,
-            text => body::decode_text(&bytes, text, "DeleteOptions")?.value,
+            text => body::parse_text(&bytes, text).map_err(Status::bad_request)?.value,
         };
-        if !matches!(value.str_at(&["kind"]), "" | "DeleteOptions") {
-            return Err(Status::bad_request("decoded object cannot be converted to DeleteOptions"));
+        let (kind, version) = (value.str_at(&["kind"]), value.str_at(&["apiVersion"]));
+        if !matches!(kind, "" | "DeleteOptions") {
+            let message = format!(
+                "no kind {kind:?} is registered for version {version:?} in scheme \"pkg/runtime/scheme.go:111\""
+            );
+            return Err(Status::bad_request(message));
         }
         query::delete_options_of(&value)
     }
@@ -190,17 +189,25 @@ impl Api {
 fn refuse_shapes(kind: &KindInfo, presentation: Option<&present::Presentation>) -> Result<(), Status> {
     match presentation.map_or(Representation::Object, |presentation| presentation.representation) {
         Representation::Object => Ok(()),
-        _ => Err(Status {
-            message: format!("the resource {} does not support server-side printing", kind.group_resource()),
-            ..Status::not_acceptable("")
-        }),
+        _ => Err(not_acceptable(has_protobuf(kind))),
     }
+}
+
+/// The refusal of a patch's type: built-in kinds' comes from upstream's router, custom resources' lists the types.
+fn unknown_patch(built_in: bool) -> Status {
+    if built_in {
+        let message = "415: Unsupported Media Type".to_owned();
+        return Status { message, details: Some(Box::default()), ..Status::unsupported_media_type("") };
+    }
+    Status::unsupported_media_type(&[JSON_PATCH, MERGE_PATCH, APPLY_PATCH].join(", "))
 }
 
 /// A merge patch; what is no JSON is refused with upstream's text.
 fn patch_text(bytes: &[u8]) -> Result<crate::registry::Body, Status> {
     let parsed = corten_apimachinery::json::parse(bytes);
-    let parsed = parsed.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
+    let parsed = parsed.map_err(|error| {
+        Status::bad_request(format!("error decoding patch: {}", body::json_fault(&error.to_string())))
+    })?;
     Ok(crate::registry::Body { value: parsed.value, duplicates: parsed.duplicates })
 }
 

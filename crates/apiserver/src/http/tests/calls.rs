@@ -165,6 +165,18 @@ async fn refusals() {
     check("GET /apis/test.corten.dev/v1/namespaces/n/gadgets", &[], "", 404, unknown).await;
     check("GET /apis/test.corten.dev/v1/widgets/a", &[], "", 404, unknown).await;
     check("POST /apis/test.corten.dev/v1/widgets", &[], WIDGET, 405, method).await;
+    check(&format!("POST {WIDGETS}/a"), &[], WIDGET, 405, method).await;
+    check(&format!("PUT {WIDGETS}"), &[], WIDGET, 405, method).await;
+    check("GET /apis/test.corten.dev/v9", &[], "", 404, unknown).await;
+    check(
+        &format!("GET {WIDGETS}"),
+        &[("impersonate-group", "g")],
+        "",
+        400,
+        "requested &user.DefaultInfo{Name:\"\", UID:\"\", Groups:[]string{\"g\"}, Extra:map[string][]string(nil)} \
+         without impersonating a user name",
+    )
+    .await;
     check(&format!("GET {WIDGETS}/a/none"), &[], "", 404, unknown).await;
     check(&format!("DELETE {WIDGETS}/a/status"), &[], "", 405, method).await;
     check(

@@ -1,5 +1,6 @@
 //! Real sockets: certificates that are known, foreign, expired and absent; replacement; drain.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use super::server;
 use crate::http::server::{ConnectionLimits, Server};
@@ -43,12 +45,12 @@ fn material(server_ca: &Ca, client_ca: &Ca) -> TlsMaterial {
     TlsMaterial { chain: vec![certificate], key, client_roots: vec![client_ca.der().clone()] }
 }
 
-/// Sends one request on a connection of its own; the status line's code, or why there was no connection.
-async fn code(
-    address: std::net::SocketAddr,
+/// A TLS connection to the server, or why there was none.
+async fn connect(
+    address: SocketAddr,
     server_ca: &Ca,
     identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
-) -> Result<(u16, String), String> {
+) -> Result<TlsStream<TcpStream>, String> {
     let mut roots = RootCertStore::empty();
     roots.add(server_ca.der().clone()).unwrap();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
@@ -60,8 +62,16 @@ async fn code(
     };
     let stream = TcpStream::connect(address).await.map_err(|error| error.to_string())?;
     let name = ServerName::try_from("localhost").unwrap();
-    let mut stream =
-        TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())?;
+    TlsConnector::from(Arc::new(config)).connect(name, stream).await.map_err(|error| error.to_string())
+}
+
+/// Sends one request on a connection of its own; the status line's code and the whole answer.
+async fn code(
+    address: SocketAddr,
+    server_ca: &Ca,
+    identity: Option<(CertificateDer<'static>, PrivateKeyDer<'static>)>,
+) -> Result<(u16, String), String> {
+    let mut stream = connect(address, server_ca, identity).await?;
     let request = "GET /apis/test.corten.dev/v1/gadgets HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
     stream.write_all(request.as_bytes()).await.map_err(|error| error.to_string())?;
     let mut text = String::new();
@@ -96,4 +106,37 @@ async fn certificates_prove_identities() {
 
     assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
     assert!(code(address, &renewed, None).await.is_err(), "nobody listens after the drain");
+}
+
+#[tokio::test]
+async fn a_watch_over_a_websocket() {
+    let (server_ca, client_ca) = (ca(), ca());
+    let (api, bench) = server();
+    let widgets = "/apis/test.corten.dev/v1/namespaces/n/widgets";
+    let body = r#"{"kind":"Widget","apiVersion":"test.corten.dev/v1","metadata":{"name":"a"}}"#;
+    assert_eq!(super::ask(&api, &format!("POST {widgets}"), &[], body).await.code, 201);
+    let tls = Arc::new(Tls::new(material(&server_ca, &client_ca), bench.clock.clone()).unwrap());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let started = Server::start(vec![listener], tls, api, ConnectionLimits::default(), &bench.tasks).unwrap();
+
+    let mut stream = connect(started.addresses()[0], &server_ca, None).await.unwrap();
+    let request = format!(
+        "GET {widgets}?watch=true HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: websocket\r\n\
+         sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let mut seen = Vec::new();
+    while !seen.ends_with(b"}\n") {
+        assert_ne!(stream.read_buf(&mut seen).await.unwrap(), 0, "{}", String::from_utf8_lossy(&seen));
+    }
+    let text = String::from_utf8_lossy(&seen);
+    assert!(text.starts_with("HTTP/1.1 101 "), "{text}");
+    // The key and its answer are RFC 6455's own example.
+    assert!(text.contains("sec-websocket-accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo="), "{text}");
+    let frame = seen.windows(4).position(|end| end == b"\r\n\r\n").unwrap() + 4;
+    assert_eq!(seen[frame], 0x81, "one whole text message");
+    assert!(text.contains(r#"{"type":"ADDED","object":{"kind":"Widget""#), "{text}");
+
+    drop(stream);
+    assert_eq!(bench.tasks.stop(Duration::from_secs(5)).await, 0);
 }
