@@ -42,6 +42,9 @@ pub struct Limits {
     pub batch_writes_max: usize,
     /// Bytes that share one flush; a batch ends with the write that passes it.
     pub batch_bytes_max: usize,
+    /// How long a flush waits for each further write, while fewer came than shared the flush before: their writers were
+    /// just answered and most come again at once. Without it every second flush would carry almost none.
+    pub gather_pause: Duration,
     /// The log gets an end marker after this long without a write.
     pub idle_before_end_marker: Duration,
 }
@@ -58,6 +61,7 @@ impl Default for Limits {
             queue_writes_max: 4096,
             batch_writes_max: 1024,
             batch_bytes_max: 8 << 20,
+            gather_pause: Duration::from_micros(50),
             idle_before_end_marker: Duration::from_millis(100),
         }
     }

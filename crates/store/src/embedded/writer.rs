@@ -34,9 +34,10 @@ pub(crate) fn run(
 ) {
     let end = End(published);
     let mut closers = Vec::new();
+    let mut last_writes = 0;
     while closers.is_empty() {
         match next(&core, requests) {
-            Ok(first) => closers = serve(&mut core, first, requests, limits),
+            Ok(first) => (closers, last_writes) = serve(&mut core, first, requests, limits, last_writes),
             Err(RecvTimeoutError::Timeout) => {
                 core.expire();
                 core.idle();
@@ -59,8 +60,15 @@ fn next(core: &Core, requests: &Receiver<Request>) -> Result<Request, RecvTimeou
     }
 }
 
-/// One batch: what is in the queue already, up to the limits. Returns who waits for the end, if it is to be.
-fn serve(core: &mut Core, first: Request, requests: &Receiver<Request>, limits: &Limits) -> Vec<oneshot::Sender<()>> {
+/// One batch: what is in the queue already, up to the limits. Returns who waits for the end, if it is to be, and how many
+/// writes there were.
+fn serve(
+    core: &mut Core,
+    first: Request,
+    requests: &Receiver<Request>,
+    limits: &Limits,
+    last_writes: usize,
+) -> (Vec<oneshot::Sender<()>>, usize) {
     let (mut writes, mut waiting, mut closers) = (Vec::new(), Vec::new(), Vec::new());
     let mut bytes = 0;
     let mut next = Some(first);
@@ -78,12 +86,21 @@ fn serve(core: &mut Core, first: Request, requests: &Receiver<Request>, limits: 
             }
         }
         let more = closers.is_empty() && writes.len() < limits.batch_writes_max && bytes < limits.batch_bytes_max;
-        next = if more { requests.try_recv().ok() } else { None };
+        next = if more { gather(requests, writes.len() < last_writes, limits) } else { None };
     }
     core.expire();
+    let count = writes.len();
     flush(core, &mut writes, &mut waiting);
     core.keep_up();
-    closers
+    (closers, count)
+}
+
+fn gather(requests: &Receiver<Request>, wait: bool, limits: &Limits) -> Option<Request> {
+    match requests.try_recv() {
+        Ok(request) => Some(request),
+        Err(_) if wait => requests.recv_timeout(limits.gather_pause).ok(),
+        Err(_) => None,
+    }
 }
 
 fn flush(
