@@ -6,6 +6,7 @@ mod conform;
 mod create;
 mod delete;
 mod engine;
+mod fields;
 mod get;
 pub(crate) mod key;
 mod kinds;

@@ -72,7 +72,7 @@ pub(super) fn strict_error(strict: &[String]) -> String {
 }
 
 /// Sets what a body may leave out, since the URL says it.
-fn set_type(kind: &KindInfo, value: &mut Value) {
+pub(super) fn set_type(kind: &KindInfo, value: &mut Value) {
     if let Some(map) = value.as_object_mut() {
         map.insert("kind", kind.gvk.kind.clone());
         map.insert("apiVersion", kind.gvk.api_version());

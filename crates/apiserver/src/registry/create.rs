@@ -14,12 +14,20 @@ use corten_store::{Entry, Expect, Revision};
 use super::engine::Registry;
 use super::object::encode;
 use super::storage::WriteError;
+use super::update::Recorded;
 use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
-use super::{admit, conform, key, metadata};
+use super::{admit, conform, fields, key, metadata};
 use crate::admission::Operation;
 
 /// Names tried for one `generateName` before the client is told to try again; upstream's figure.
 const GENERATED_NAMES_MAX: usize = 8;
+
+/// An object on its way to be created.
+pub(super) struct New {
+    pub(super) value: Value,
+    pub(super) warnings: Vec<String>,
+    pub(super) recorded: Recorded,
+}
 
 impl Registry {
     /// Writes a new object. `target.name` is empty where the body (or the server) names it.
@@ -35,7 +43,7 @@ impl Registry {
         metadata::clear_system_fields(&mut value);
         metadata::settle_namespace(kind, &target.namespace, &mut value)?;
         warnings.extend(metadata::dedup_owners(&mut value, false));
-        self.create_conformed(context, target, value, options, warnings).await
+        self.create_conformed(context, target, New { value, warnings, recorded: Recorded::NotYet }, options).await
     }
 
     /// Creates an object that is already of the kind, as a create on update and an apply do.
@@ -43,13 +51,16 @@ impl Registry {
         &self,
         context: &Context,
         target: &Target,
-        mut value: Value,
+        new: New,
         options: WriteOptions,
-        mut warnings: Vec<String>,
     ) -> Result<Written, Status> {
         let kind = &target.kind;
+        let New { mut value, mut warnings, recorded } = new;
         kind.schema.default(&mut value);
         let named = Target { name: admit::name_of(target, &value), ..target.clone() };
+        if recorded == Recorded::NotYet {
+            fields::record(context, &named, None, &mut value, self.now());
+        }
         let mut chain = self.admission(context, &named, Operation::Create, None, options.dry_run);
         if !chain.is_empty() {
             value = chain.mutate(value).await?;

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use corten_apimachinery::field::{FieldErrors, FieldPath};
 use corten_apimachinery::json;
 use corten_apimachinery::kind::{KindInfo, Serve};
-use corten_apimachinery::patch::{PatchError, json::JsonPatch, merge, strategic};
+use corten_apimachinery::patch::{json::JsonPatch, merge, strategic};
 use corten_apimachinery::schema::Node;
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::Value;
@@ -14,7 +14,7 @@ use corten_apimachinery::value::Value;
 use super::conform::{self, duplicate_fields};
 use super::engine::{Registry, not_found};
 use super::kinds::KindSet;
-use super::update::{Rewrite, serve_of, settle_identity};
+use super::update::{Recorded, Rewrite, serve_of, settle_identity};
 use super::{Body, Context, FieldValidation, Patch, Target, WriteOptions, Written};
 
 /// What a kind without merge keys can be patched with.
@@ -31,7 +31,15 @@ impl Registry {
         options: WriteOptions,
     ) -> Result<Written, Status> {
         let kinds = self.kinds();
-        let document = Document::decode(patch, options.field_validation)?;
+        let (change, strict) = match patch {
+            Patch::Apply(config) => return self.apply(context, target, config, options).await,
+            Patch::Json(bytes) => decode_json(&bytes)?,
+            Patch::Merge(Body { value, duplicates }) => (Change::Merge(value), duplicate_fields(&duplicates).collect()),
+            Patch::Strategic(Body { value, duplicates }) => {
+                (Change::Strategic(value), duplicate_fields(&duplicates).collect())
+            }
+        };
+        let document = Document { change, strict, validation: options.field_validation };
         if let Some(Serve::Scale(paths)) = serve_of(target)? {
             let kind = self.scale_kind(target)?;
             document.check_kind(&kind)?;
@@ -40,7 +48,8 @@ impl Registry {
         }
         document.check_kind(&target.kind)?;
         let make = |old: &Value, told: &mut Vec<String>| document.apply(&kinds, &target.kind, target, old, told);
-        let written = Rewrite { registry: self, context, target, options }.run(&make).await?;
+        let written =
+            Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet }.run(&make).await?;
         written.ok_or_else(|| not_found(&target.kind, &target.name))
     }
 }
@@ -60,26 +69,6 @@ enum Change {
 }
 
 impl Document {
-    fn decode(patch: Patch, validation: FieldValidation) -> Result<Self, Status> {
-        let refuse = |error: PatchError| error.to_status();
-        let (change, strict) = match patch {
-            Patch::Json(bytes) => {
-                let malformed = |error| Status::bad_request(format!("error decoding patch: {error}"));
-                let parsed = json::parse(&bytes).map_err(malformed)?;
-                let patch = JsonPatch::decode(parsed.value).map_err(refuse)?;
-                let found = patch.unknown.iter().cloned().chain(duplicate_fields(&parsed.duplicates));
-                let strict = found.map(|error| format!("json patch {error}")).collect();
-                (Change::Json(patch), strict)
-            }
-            Patch::Merge(Body { value, duplicates }) => (Change::Merge(value), duplicate_fields(&duplicates).collect()),
-            Patch::Strategic(Body { value, duplicates }) => {
-                (Change::Strategic(value), duplicate_fields(&duplicates).collect())
-            }
-            Patch::Apply(_) => return Err(Status::unsupported_media_type(WITHOUT_STRATEGIC)),
-        };
-        Ok(Self { change, strict, validation })
-    }
-
     fn check_kind(&self, kind: &KindInfo) -> Result<(), Status> {
         match (&self.change, kind.schema.node()) {
             (Change::Strategic(_), Node::Structural(_) | Node::Unknown) => {
@@ -124,6 +113,15 @@ impl Document {
         kind.schema.default(&mut value);
         Ok(value)
     }
+}
+
+fn decode_json(bytes: &[u8]) -> Result<(Change, Vec<String>), Status> {
+    let malformed = |error| Status::bad_request(format!("error decoding patch: {error}"));
+    let parsed = json::parse(bytes).map_err(malformed)?;
+    let patch = JsonPatch::decode(parsed.value).map_err(|error| error.to_status())?;
+    let found = patch.unknown.iter().cloned().chain(duplicate_fields(&parsed.duplicates));
+    let strict = found.map(|error| format!("json patch {error}")).collect();
+    Ok((Change::Json(patch), strict))
 }
 
 /// Upstream's refusal of a patch whose outcome is no object of the kind. It names no kind.

@@ -12,7 +12,7 @@ use corten_apimachinery::value::{Map, Str, Value};
 
 use super::conform;
 use super::engine::{Registry, not_found};
-use super::update::{Make, Rewrite, settle_identity};
+use super::update::{Make, Recorded, Rewrite, settle_identity};
 use super::{Body, Context, Shown, Target, WriteOptions, Written};
 
 impl Registry {
@@ -62,7 +62,7 @@ impl Registry {
             }
             Ok(new)
         };
-        let rewrite = Rewrite { registry: self, context, target, options };
+        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet };
         let written = rewrite.run(&make_object).await?;
         let written = written.ok_or_else(|| not_found(&target.kind, &target.name))?;
         Ok(Written { object: self.show_scale(target, paths, &written.object)?, ..written })
@@ -111,7 +111,7 @@ fn int_at(object: &Value, path: &[Str]) -> i64 {
     at(object, path).and_then(Value::as_i64).unwrap_or_default()
 }
 
-fn set_at(object: &mut Value, path: &[Str], value: Value) {
+pub(super) fn set_at(object: &mut Value, path: &[Str], value: Value) {
     match path {
         [] => *object = value,
         [field] => {

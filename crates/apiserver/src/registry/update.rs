@@ -8,18 +8,19 @@ use std::sync::Arc;
 
 use corten_apimachinery::field::{FieldErrors, FieldPath};
 use corten_apimachinery::kind::{KindInfo, Serve};
+use corten_apimachinery::managed;
 use corten_apimachinery::meta::{Meta, metadata_mut};
 use corten_apimachinery::status::Status;
-use corten_apimachinery::value::Value;
+use corten_apimachinery::value::{Map, Value};
 use corten_store::{Entry, Expect};
 
-use super::create::{check, shown, time_to_live, to_storage};
+use super::create::{New, check, shown, time_to_live, to_storage};
 use super::engine::{Registry, not_found};
 use super::get::unreadable;
 use super::object::encode;
 use super::storage::WriteError;
 use super::{Body, Context, Shown, Target, WriteOptions, Written};
-use super::{conform, key, metadata};
+use super::{conform, fields, key, metadata};
 use crate::admission::Operation;
 
 /// Writers that may be faster before the client is told to try again. Upstream goes on until the request's deadline;
@@ -32,6 +33,15 @@ pub(super) struct Rewrite<'a> {
     pub(super) context: &'a Context,
     pub(super) target: &'a Target,
     pub(super) options: WriteOptions,
+    pub(super) recorded: Recorded,
+}
+
+/// Whether a new object's managed fields say already who owns what (it was applied), or the write is still to be
+/// recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Recorded {
+    Already,
+    NotYet,
 }
 
 /// How the new object is made from the stored one (both in the target's version); may add warnings.
@@ -60,7 +70,7 @@ impl Registry {
             told.extend(warnings.iter().cloned());
             Ok(value.clone())
         };
-        let rewrite = Rewrite { registry: self, context, target, options };
+        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet };
         match rewrite.run(&make).await? {
             Some(written) => Ok(written),
             None if kind.strategy.create_on_update && target.subresource.is_empty() => {
@@ -68,7 +78,8 @@ impl Registry {
                     return Err(uid_mismatch(target, Meta::of(&value).uid(), ""));
                 }
                 metadata_mut(&mut value).remove("resourceVersion");
-                self.create_conformed(context, target, value, options, warnings).await
+                let new = New { value, warnings, recorded: Recorded::NotYet };
+                self.create_conformed(context, target, new, options).await
             }
             None => Err(not_found(kind, &target.name)),
         }
@@ -106,6 +117,9 @@ impl Rewrite<'_> {
         let mut new = make(&old, &mut warnings)?;
         self.check_preconditions(&mut new, &old)?;
         let (context, target) = (self.context, self.target);
+        if self.recorded == Recorded::NotYet {
+            fields::record(context, target, Some(&old), &mut new, self.registry.now());
+        }
         let dry_run = self.options.dry_run;
         let mut chain = self.registry.admission(context, target, Operation::Update, Some(old.clone()), dry_run);
         if !chain.is_empty() {
@@ -117,8 +131,7 @@ impl Rewrite<'_> {
         warnings.extend(check(kind, &new, Some(&old), &self.target.subresource)?);
         new = chain.validate(new).await?;
         warnings.extend(chain.into_warnings());
-        // Trees, not bytes: the order of fields says nothing.
-        let object = match new == *old && !completes_deletion(kind, &new) {
+        let object = match same(&old, &mut new) && !completes_deletion(kind, &new) {
             true => Shown { kind: kind.clone(), object: stored },
             false => self.commit(home, entry, &new).await?,
         };
@@ -234,13 +247,26 @@ fn take_over(value: &mut Value, from: &Value, field: &str) {
     }
 }
 
+/// Whether a write would change nothing but the times at which fields were owned. Compares trees, not bytes: the order
+/// of fields says nothing.
+fn same(old: &Value, new: &mut Value) -> bool {
+    if new == old {
+        return true;
+    }
+    !differs(new, old, |key| key != "metadata") && managed::settle(old, new)
+}
+
 /// Whether anything outside metadata and status is different.
 fn differs_in_intent(new: &Value, old: &Value) -> bool {
-    let empty = corten_apimachinery::value::Map::new();
+    differs(new, old, |key| !matches!(key, "metadata" | "status"))
+}
+
+/// Whether two objects differ in some of their top-level fields.
+fn differs(new: &Value, old: &Value, counts: impl Fn(&str) -> bool) -> bool {
+    let empty = Map::new();
     let [new, old] = [new, old].map(|value| value.as_object().unwrap_or(&empty));
-    let intent = |key: &str| !matches!(key, "metadata" | "status");
-    let count = |map: &corten_apimachinery::value::Map| map.keys().filter(|key| intent(key)).count();
-    count(new) != count(old) || new.iter().any(|(key, value)| intent(key) && old.get(key) != Some(value))
+    let count = |map: &Map| map.keys().filter(|key| counts(key)).count();
+    count(new) != count(old) || new.iter().any(|(key, value)| counts(key) && old.get(key) != Some(value))
 }
 
 /// Whether an object that is being deleted has nothing left to wait for.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use corten_apimachinery::kind::{KindInfo, Propagation};
+use corten_apimachinery::meta::Meta;
 use corten_apimachinery::schema::Node;
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value;
@@ -13,7 +14,8 @@ use futures_util::StreamExt as _;
 
 use super::{body, context, target};
 use crate::registry::{
-    DeleteOptions, Deleted, FieldValidation, ListOptions, Patch, Registry, Shown, Target, WatchEvent, WriteOptions,
+    Context, DeleteOptions, Deleted, FieldValidation, ListOptions, Patch, Registry, Shown, Target, WatchEvent,
+    WriteOptions,
 };
 
 /// A kind and an object of it that can be created as it stands.
@@ -36,6 +38,7 @@ pub async fn all(registry: &Registry, sample: &Sample) {
     watch(registry, sample).await;
     update(registry, sample).await;
     patches(registry, sample).await;
+    apply(registry, sample).await;
     status_split(registry, sample).await;
     delete(registry, sample).await;
     delete_waits_for_finalizers(registry, sample).await;
@@ -46,6 +49,10 @@ impl Sample {
     pub fn named(&self, name: &str) -> Value {
         let mut object = self.object.clone();
         object.object_entry("metadata").insert("name", name);
+        let gvk = &self.kind.gvk;
+        for (field, text) in [("apiVersion", gvk.api_version()), ("kind", gvk.kind.clone())] {
+            object.as_object_mut().expect("an object").insert(field, text);
+        }
         object
     }
 
@@ -137,10 +144,10 @@ pub async fn bad_field(registry: &Registry, sample: &Sample) {
         registry.create(&context(), &sample.collection(), bad, options).await
     };
     let ignored = create(FieldValidation::Ignore).await.expect("ignored");
-    assert_eq!(ignored.warnings, [""; 0]);
+    assert!(!ignored.warnings.contains(&unknown), "{}", sample.kind.gvk);
     assert!(tree(&ignored.object).at(&[sample.part, "bogus"]).is_none(), "{}", sample.kind.gvk);
     let warned = create(FieldValidation::Warn).await.expect("warned");
-    assert_eq!(warned.warnings, [unknown.as_str(), r#"duplicate field "metadata.name""#]);
+    assert_eq!(warned.warnings[..2], [unknown.as_str(), r#"duplicate field "metadata.name""#]);
     let (version, kind) = (&sample.kind.gvk.version, &sample.kind.gvk.kind);
     let message = format!(
         "{kind} in version {version:?} cannot be handled as a {kind}: strict decoding error: {unknown}, duplicate \
@@ -220,8 +227,8 @@ pub async fn update(registry: &Registry, sample: &Sample) {
     noted.object_entry("metadata").object_entry("annotations").insert("k", "v");
     let dry = put(noted.clone(), true).await.expect("a dry run");
     assert_eq!(
-        without_generation(tree(&dry.object)),
-        without_generation(noted.clone()),
+        comparable(tree(&dry.object)),
+        comparable(noted.clone()),
         "{about}: a dry run shows the change under the old revision"
     );
     let written = tree(&put(noted.clone(), false).await.expect("an update").object);
@@ -252,9 +259,11 @@ pub async fn update(registry: &Registry, sample: &Sample) {
     assert!(status.message.contains("Precondition failed: UID in precondition: 00000000-"), "{about}: {status}");
 }
 
-/// Some kinds count a change of annotations or labels as one of intent.
-fn without_generation(mut value: Value) -> Value {
-    value.object_entry("metadata").remove("generation");
+/// Without what follows from a change: some kinds count one of annotations or labels as one of intent.
+fn comparable(mut value: Value) -> Value {
+    for field in ["generation", "managedFields"] {
+        value.object_entry("metadata").remove(field);
+    }
     value
 }
 
@@ -308,6 +317,44 @@ pub async fn patches(registry: &Registry, sample: &Sample) {
     assert_eq!(tree(&nothing.object), tree(&before), "{about}: an empty patch writes nothing");
     let absent = registry.patch(&context(), &sample.target("absent"), Patch::Merge(body(note("1"))), strict).await;
     refused(absent, 404, &format!("{} \"absent\" not found", sample.resource()));
+}
+
+/// Apply creates and changes, writes nothing for nothing, and asks before it takes a field from somebody else.
+pub async fn apply(registry: &Registry, sample: &Sample) {
+    let about = &sample.kind.gvk;
+    let target = sample.target("apply-a");
+    let config = |note: &str| {
+        let mut config = sample.named("apply-a");
+        let annotations = config.object_entry("metadata").object_entry("annotations");
+        annotations.insert("note", note);
+        annotations.insert("kept", "by the first manager");
+        config
+    };
+    let by = |manager: &str| Context { manager: manager.into(), ..context() };
+    let apply = async |manager: &str, config: Value, force| {
+        let options = WriteOptions { force, ..WriteOptions::default() };
+        registry.patch(&by(manager), &target, Patch::Apply(body(config)), options).await
+    };
+    let created = apply("one", config("a"), false).await.unwrap_or_else(|status| panic!("{about}: {status}"));
+    assert!(created.created, "{about}");
+    let created = tree(&created.object);
+    let again = apply("one", config("a"), false).await.unwrap_or_else(|status| panic!("{about}: {status}"));
+    assert!(!again.created, "{about}");
+    assert_eq!(tree(&again.object), created, "{about}: applying the same writes nothing");
+
+    let mut only_note = value!({"metadata": {"name": "apply-a", "annotations": {"note": "b"}}});
+    for field in ["apiVersion", "kind"] {
+        only_note.as_object_mut().expect("an object").insert(field, created.str_at(&[field]));
+    }
+    let message = r#"Apply failed with 1 conflict: conflict with "one": .metadata.annotations.note"#;
+    refused(apply("two", only_note.clone(), false).await, 409, message);
+    let forced = apply("two", only_note, true).await.unwrap_or_else(|status| panic!("{about}: {status}"));
+    let forced = tree(&forced.object);
+    assert_eq!(forced.str_at(&["metadata", "annotations", "note"]), "b", "{about}");
+    assert_eq!(forced.get(sample.part).is_some(), created.get(sample.part).is_some(), "{about}");
+    let managers = Meta::of(&forced).managed_fields();
+    let managers: Vec<&str> = managers.iter().map(|entry| entry.str_at(&["manager"])).collect();
+    assert_eq!(managers, ["one", "two"], "{about}");
 }
 
 /// Where status is a subresource, each endpoint keeps its hands off the other's part.
