@@ -33,7 +33,7 @@ pub enum DataDirError {
     Locked { path: PathBuf, holder: String },
     #[error("{} was written by a newer corten (layout {found}, this one knows {LAYOUT}); start that version, or choose another place with --data-dir", path.display())]
     Newer { path: PathBuf, found: u32 },
-    #[error("{} holds {found:?} and not a layout number; restore it, or choose another place with --data-dir", path.display())]
+    #[error("{} holds {found:?}, which corten has not written; restore it, or choose another place with --data-dir", path.display())]
     Unreadable { path: PathBuf, found: String },
     #[error("{} has {free_mib} MiB free, less than the {} MiB that a start needs; free space, or choose another place with --data-dir", path.display(), FREE_BYTES_MIN >> 20)]
     Full { path: PathBuf, free_mib: u64 },
@@ -108,10 +108,12 @@ fn check_space(dir: &Path) -> Result<(), DataDirError> {
     Ok(())
 }
 
-fn instance(dir: &Path, random: &Random) -> Result<String, FileError> {
+fn instance(dir: &Path, random: &Random) -> Result<String, DataDirError> {
     let path = dir.join("instance");
-    if let Some(text) = read_if_there(&path)? {
-        return Ok(text.trim().to_owned());
+    if let Some(found) = read_if_there(&path)? {
+        let id = found.trim();
+        let readable = id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+        return if readable { Ok(id.to_owned()) } else { Err(DataDirError::Unreadable { path, found }) };
     }
     let mut bytes = [0; 3];
     random.fill(&mut bytes);
@@ -154,6 +156,9 @@ mod tests {
         let text = open(dir.path()).expect_err("newer").to_string();
         assert!(text.contains("layout 2, this one knows 1"), "{text}");
         std::fs::write(dir.path().join("VERSION"), "what\n").expect("written");
+        assert!(matches!(open(dir.path()), Err(DataDirError::Unreadable { .. })));
+        std::fs::write(dir.path().join("VERSION"), "1\n").expect("written");
+        std::fs::write(dir.path().join("instance"), "").expect("written");
         assert!(matches!(open(dir.path()), Err(DataDirError::Unreadable { .. })));
     }
 

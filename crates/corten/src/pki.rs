@@ -47,6 +47,8 @@ pub enum PkiError {
     File(#[from] FileError),
     #[error("{} cannot be used: {why}; restore it, or remove it and its key, start again and hand out new kubeconfigs", path.display())]
     Authority { path: PathBuf, why: String },
+    #[error("{} is not valid yet by this server's clock; set the clock, then start again", path.display())]
+    Clock { path: PathBuf },
     #[error("the certificate {name} cannot be made")]
     Making { name: &'static str, source: rcgen::Error },
 }
@@ -144,28 +146,36 @@ impl Authority {
                 return Err(PkiError::Authority { path: certificate, why: "its key is missing".to_owned() });
             }
         };
-        let unusable = |why: String| PkiError::Authority { path: certificate.clone(), why };
-        Self::read(pem, &key_pem, clock.now_s()).map_err(unusable)
+        Self::read(pem, &key_pem, clock.now_s()).map_err(|refusal| match refusal {
+            Unusable::NotYet => PkiError::Clock { path: certificate },
+            Unusable::Because(why) => PkiError::Authority { path: certificate, why },
+        })
     }
 
-    fn read(pem: String, key_pem: &str, now_s: i64) -> Result<Self, String> {
-        let text = |error: &dyn std::fmt::Display| error.to_string();
+    fn read(pem: String, key_pem: &str, now_s: i64) -> Result<Self, Unusable> {
+        let text = |error: &dyn std::fmt::Display| Unusable::Because(error.to_string());
         let der = CertificateDer::from_pem_slice(pem.as_bytes()).map_err(|error| text(&error))?;
         let key = KeyPair::from_pem(key_pem).map_err(|error| text(&error))?;
         let (_, certificate) = X509Certificate::from_der(&der).map_err(|error| text(&error))?;
         let validity = certificate.validity();
         if now_s < validity.not_before.timestamp() {
-            return Err("it is not valid yet by this server's clock, which may be wrong".to_owned());
+            return Err(Unusable::NotYet);
         }
         if now_s >= validity.not_after.timestamp() {
-            return Err("it has expired".to_owned());
+            return Err(Unusable::Because("it has expired".to_owned()));
         }
         if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
-            return Err("its key belongs to another certificate".to_owned());
+            return Err(Unusable::Because("its key belongs to another certificate".to_owned()));
         }
         let issuer = Issuer::from_ca_cert_der(&der, key).map_err(|error| text(&error))?;
         Ok(Self { pem, der, issuer })
     }
+}
+
+/// Why a stored authority is not taken.
+enum Unusable {
+    NotYet,
+    Because(String),
 }
 
 /// A self-signed authority: certificate and key.

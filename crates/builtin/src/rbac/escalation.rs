@@ -42,7 +42,9 @@ impl Escalation {
     }
 
     fn check_role(&self, policy: Policy, request: &AdmissionRequest) -> Result<(), Status> {
-        if self.rbac.may(&request.user, "escalate", policy.resource(), &request.namespace, &request.name) {
+        // As upstream: a create is asked for without a name, so a permission on named roles alone does not cover it.
+        let name = if request.operation == Operation::Create { "" } else { &request.name };
+        if self.rbac.may(&request.user, "escalate", policy.resource(), &request.namespace, name) {
             return Ok(());
         }
         self.check_rules(policy, request, &rules_of(&request.object))?;
@@ -131,4 +133,115 @@ fn differs_for_collection_only(new: &Value, old: &Value) -> bool {
         object
     };
     without(new) == without(old)
+}
+
+#[cfg(test)]
+mod tests {
+    use corten_apimachinery::value;
+
+    use super::*;
+    use crate::fixture;
+    use crate::lookup::Resource;
+
+    /// `ann` may read pods everywhere, grants `view` to herself by name, and holds nothing else.
+    fn plugin() -> (Escalation, Arc<User>) {
+        let rbac = Rbac::default();
+        let role = |name: &str, rules: Value| value!({"metadata": {"name": name}, "rules": rules});
+        rbac.write(|index| {
+            let own = value!([
+                {"verbs": ["get", "list"], "apiGroups": [""], "resources": ["pods"]},
+                {"verbs": ["bind"], "apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["view"]},
+                {"verbs": ["escalate"], "apiGroups": [GROUP], "resources": ["clusterroles"], "resourceNames": ["mine"]}
+            ]);
+            index.apply(Policy::ClusterRole, &role("own", own));
+            let secrets = value!([{"verbs": ["get"], "apiGroups": [""], "resources": ["secrets"]}]);
+            index.apply(Policy::ClusterRole, &role("view", secrets.clone()));
+            index.apply(Policy::ClusterRole, &role("secret-reader", secrets));
+            index.apply(
+                Policy::ClusterRoleBinding,
+                &value!({
+                    "metadata": {"name": "ann"},
+                    "roleRef": {"kind": "ClusterRole", "name": "own"},
+                    "subjects": [{"kind": "User", "name": "ann"}]
+                }),
+            );
+        });
+        let trusted = Arc::new(User { name: "system:apiserver".into(), ..User::default() });
+        (Escalation::new(rbac, trusted.clone()), trusted)
+    }
+
+    fn request(policy: Policy, operation: Operation, object: Value, old: Option<Value>) -> AdmissionRequest {
+        let resource = Resource { group: GROUP, plural: policy.resource() };
+        let mut request = fixture::request(resource, operation, "", object);
+        request.old = old.map(Arc::new);
+        request
+    }
+
+    fn role(resource: &str) -> Value {
+        value!({
+            "metadata": {"name": "mine"},
+            "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": [resource]}]
+        })
+    }
+
+    fn binding(role: &str) -> Value {
+        value!({"metadata": {"name": "b"}, "roleRef": {"apiGroup": GROUP, "kind": "ClusterRole", "name": role}})
+    }
+
+    fn check(policy: Policy, operation: Operation, object: Value, old: Option<Value>, expect: Result<(), &str>) {
+        let seen = plugin().0.check(&request(policy, operation, object, old)).map_err(|status| status.message);
+        match (&seen, expect) {
+            (Ok(()), Ok(())) => {}
+            (Err(text), Err(part)) if text.contains(part) => {}
+            _ => panic!("{seen:?} is not {expect:?}"),
+        }
+    }
+
+    #[test]
+    fn a_role_may_hold_what_its_writer_holds() {
+        use Operation::{Create, Update};
+        check(Policy::ClusterRole, Create, role("pods"), None, Ok(()));
+        let refusal = "clusterroles.rbac.authorization.k8s.io \"mine\" is forbidden: user \"ann\" (groups=[\"staff\"]) is \
+            attempting to grant RBAC permissions not currently held:\n{APIGroups:[\"\"], Resources:[\"secrets\"], Verbs:[\"get\"]}";
+        check(Policy::ClusterRole, Create, role("secrets"), None, Err(refusal));
+        // `escalate` on the named role covers its update, and no create.
+        check(Policy::ClusterRole, Update, role("secrets"), Some(role("pods")), Ok(()));
+        check(Policy::Role, Update, role("secrets"), Some(role("pods")), Err("not currently held"));
+        let mut collected = role("secrets");
+        collected.object_entry("metadata").insert("finalizers", value!(["example.com/f"]));
+        check(Policy::Role, Update, role("secrets"), Some(collected), Ok(()));
+        let mut aggregated = role("pods");
+        aggregated
+            .object_entry("aggregationRule")
+            .insert("clusterRoleSelectors", value!([{"matchLabels": {"a": "b"}}]));
+        check(
+            Policy::ClusterRole,
+            Create,
+            aggregated,
+            None,
+            Err("must have cluster-admin privileges to use the aggregationRule"),
+        );
+    }
+
+    #[test]
+    fn a_binding_may_grant_what_its_writer_holds_or_may_bind() {
+        use Operation::Create;
+        check(Policy::ClusterRoleBinding, Create, binding("own"), None, Ok(()));
+        check(Policy::ClusterRoleBinding, Create, binding("view"), None, Ok(()));
+        check(Policy::ClusterRoleBinding, Create, binding("secret-reader"), None, Err("Resources:[\"secrets\"]"));
+        check(Policy::ClusterRoleBinding, Create, binding("absent"), None, Err("\"absent\" not found"));
+    }
+
+    #[test]
+    fn only_masters_and_the_server_itself_are_not_asked() {
+        let (plugin, trusted) = plugin();
+        let ask = |user: Arc<User>| {
+            let request =
+                AdmissionRequest { user, ..request(Policy::ClusterRole, Operation::Create, role("secrets"), None) };
+            plugin.check(&request).is_ok()
+        };
+        assert!(ask(trusted.clone()));
+        assert!(!ask(Arc::new((*trusted).clone())), "an equal identity is not the same one");
+        assert!(ask(Arc::new(User { groups: vec![MASTERS.into()], ..User::default() })));
+    }
 }
