@@ -1,6 +1,7 @@
 //! Judgement by strangers. `differential` sends the same requests to the real Kubernetes and to Corten and compares the
-//! answers; `real` keeps a real control plane running to look at by hand.
+//! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `real` keeps a real control plane running to look at by hand.
 
+mod clients;
 mod differential;
 mod http;
 mod kubeconfig;
@@ -27,6 +28,8 @@ struct Arguments {
 enum Verb {
     /// The same requests to the real Kubernetes and to Corten; fails on a difference that is not known.
     Differential(differential::Arguments),
+    /// Real clients, as they come, against Corten.
+    Clients(clients::Arguments),
     /// Starts etcd and kube-apiserver, prints the kubeconfig, and ends them when standard input ends.
     Real {
         /// The folder that e2e/yardstick/build.sh prints.
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
 async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Verb::Differential(arguments) => differential::run(arguments).await,
+        Verb::Clients(arguments) => clients::run(arguments).await,
         Verb::Real { programs } => {
             let server = Server::real(&programs, &[]).await?;
             println!("export KUBECONFIG={}", server.kubeconfig.display());

@@ -15,6 +15,8 @@ const STOP_LIMIT: Duration = Duration::from_secs(10);
 
 pub(crate) struct Process {
     name: &'static str,
+    /// What is started, and again by [`Process::restart`].
+    command: Command,
     child: Child,
     log: PathBuf,
 }
@@ -23,13 +25,19 @@ impl Process {
     /// Starts `command`; what it prints goes to `NAME.log` in `folder`. The kernel kills it if this program dies.
     pub(crate) fn start(name: &'static str, command: &Command, folder: &Path) -> Result<Self> {
         let log = folder.join(format!("{name}.log"));
-        let out = File::create(&log).with_context(|| format!("cannot create {}", log.display()))?;
         let mut guarded = Command::new("setpriv");
         guarded.args(["--pdeathsig", "KILL", "--"]).arg(command.get_program()).args(command.get_args());
-        guarded.envs(command.get_envs().filter_map(|(key, value)| value.map(|value| (key, value))));
-        let child = guarded.stdin(Stdio::null()).stderr(out.try_clone()?).stdout(out).spawn();
-        let child = child.with_context(|| format!("cannot start {name} (setpriv is in util-linux)"))?;
-        Ok(Self { name, child, log })
+        guarded.stdin(Stdio::null());
+        let child = spawn(name, &mut guarded, &log)?;
+        Ok(Self { name, command: guarded, child, log })
+    }
+
+    /// Kills it without warning and starts it again as it was.
+    pub(crate) fn restart(&mut self) -> Result<()> {
+        self.child.kill()?;
+        self.child.wait()?;
+        self.child = spawn(self.name, &mut self.command, &self.log)?;
+        Ok(())
     }
 
     pub(crate) fn output(&self) -> Result<String> {
@@ -75,6 +83,12 @@ impl Drop for Process {
             eprintln!("cannot end {}: {error}", self.name);
         }
     }
+}
+
+fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Child> {
+    let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
+    let child = command.stderr(out.try_clone()?).stdout(out).spawn();
+    child.with_context(|| format!("cannot start {name} (setpriv is in util-linux)"))
 }
 
 /// Asks until there is an answer, at most for `limit`.

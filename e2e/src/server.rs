@@ -74,6 +74,12 @@ impl Server {
         Ok(tails?.join("\n"))
     }
 
+    /// Kills the API server without warning and starts it again. Returns when it answers.
+    pub(crate) async fn restart(&mut self) -> Result<()> {
+        self.processes.last_mut().context("a server has a process")?.restart()?;
+        self.ready().await
+    }
+
     /// Ends the processes in order, the last started first.
     pub(crate) fn stop(mut self) -> Result<()> {
         while let Some(mut process) = self.processes.pop() {

@@ -19,6 +19,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
 
   check   format, lints and tidy rules; licences and bans where cargo-deny is installed
   test    every test of the workspace; says what is missing on this machine and how to get it
+  e2e     real clients against Corten; arguments go through (--focus, --help)
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
 ";
 
@@ -39,6 +40,7 @@ fn run() -> Result<()> {
     match (command, rest) {
         ("check", []) => check::run(),
         ("test", []) => test::run(),
+        ("e2e", arguments) => strangers::clients(arguments),
         ("diff", arguments) => strangers::differential(arguments),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");

@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 2] = [
+pub(crate) const TEST: [Requirement; 3] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -25,6 +25,12 @@ pub(crate) const TEST: [Requirement; 2] = [
         probe: ("go", &["env", "GOVERSION"]),
         least: Some((1, 26)),
         get: "install Go 1.26 or newer from https://go.dev/dl/ and put its bin folder on PATH",
+    },
+    Requirement {
+        what: "Python with virtual environments (its Kubernetes client is one of the judges)",
+        probe: ("python3", &["-m", "venv", "--help"]),
+        least: None,
+        get: "apt-get install -y python3-venv",
     },
 ];
 

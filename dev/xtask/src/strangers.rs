@@ -8,14 +8,23 @@ use crate::requirements;
 use crate::step::{self, cargo};
 
 /// What `e2e/yardstick/build.sh` builds for these tests.
-const PROGRAMS: [&str; 2] = ["etcd", "kube-apiserver"];
+const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kubectl", "kubectl-1.32"];
 
 /// The differential test. It takes its own arguments.
 pub(crate) fn differential(arguments: &[String]) -> Result<()> {
+    run("differential", arguments)
+}
+
+/// Real clients against Corten. It takes its own arguments.
+pub(crate) fn clients(arguments: &[String]) -> Result<()> {
+    run("clients", arguments)
+}
+
+fn run(test: &str, arguments: &[String]) -> Result<()> {
     requirements::check(&requirements::TEST)?;
     let programs = programs(&PROGRAMS)?;
     step::run(cargo(&["build", "--quiet", "-p", "corten", "-p", "corten-e2e"]))?;
-    let mut command = cargo(&["run", "--quiet", "-p", "corten-e2e", "--", "differential", "--programs", &programs]);
+    let mut command = cargo(&["run", "--quiet", "-p", "corten-e2e", "--", test, "--programs", &programs]);
     command.args(arguments);
     step::run(command)
 }

@@ -42,7 +42,7 @@ impl Report {
                 category: scenario.category,
                 request: format!("{}/{}", scenario.name(), step.what),
                 step: format!("{}/*/{}", scenario.category, step.what),
-                line: format!("{} {} {}", request.method, request.path, request.body),
+                line: format!("{} {} {}", request.method, request.path, request.body.replace(['\n', '\t'], " ")),
                 difference,
             });
         }

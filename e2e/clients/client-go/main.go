@@ -1,0 +1,323 @@
+// A stranger: client-go as it comes, without options. Typed clients send protobuf bodies, informers stream their list.
+// It prints a line for each step, whether it holds or not, and fails at the end if one did not.
+//
+// After "WAIT restart" it waits for a line on standard input: the server has been restarted meanwhile, and the informer
+// must go on from where it was, without a LIST.
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	appsapply "k8s.io/client-go/applyconfigurations/apps/v1"
+	coreapply "k8s.io/client-go/applyconfigurations/core/v1"
+	metaapply "k8s.io/client-go/applyconfigurations/meta/v1"
+	"k8s.io/client-go/informers"
+	"k8s.io/client-go/kubernetes"
+	"k8s.io/client-go/tools/cache"
+	"k8s.io/client-go/tools/clientcmd"
+)
+
+const namespace = "client-go"
+
+// requests counts what an informer does: LISTs, and watches that stream the list.
+type requests struct{ lists, streams, watches atomic.Int64 }
+
+type counter struct {
+	next  http.RoundTripper
+	count *requests
+}
+
+func (c counter) RoundTrip(request *http.Request) (*http.Response, error) {
+	query := request.URL.Query()
+	if request.Method == http.MethodGet && strings.HasSuffix(request.URL.Path, "/configmaps") {
+		switch {
+		case query.Get("watch") == "":
+			c.count.lists.Add(1)
+		case query.Get("sendInitialEvents") == "true":
+			c.count.streams.Add(1)
+		default:
+			c.count.watches.Add(1)
+		}
+	}
+	return c.next.RoundTrip(request)
+}
+
+func main() {
+	if err := run(context.Background()); err != nil {
+		fmt.Println("FAILED", err)
+		os.Exit(1)
+	}
+}
+
+func run(ctx context.Context) error {
+	config, err := clientcmd.BuildConfigFromFlags("", os.Getenv("KUBECONFIG"))
+	if err != nil {
+		return err
+	}
+	client, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	space := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: namespace}}
+	if _, err := client.CoreV1().Namespaces().Create(ctx, space, metav1.CreateOptions{}); err != nil {
+		return fmt.Errorf("create a namespace: %w", err)
+	}
+	failed := false
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, *kubernetes.Clientset) error
+	}{{"typed objects", typed}, {"patches", patches}, {"apply", apply}, {"pages", pages}, {"refusals", refusals}} {
+		if err := step.run(ctx, client); err != nil {
+			fmt.Println("FAILED", step.name+":", err)
+			failed = true
+			continue
+		}
+		fmt.Println("ok", step.name)
+	}
+	count := &requests{}
+	config.Wrap(func(next http.RoundTripper) http.RoundTripper { return counter{next, count} })
+	counted, err := kubernetes.NewForConfig(config)
+	if err != nil {
+		return err
+	}
+	if err := informer(ctx, client, counted, count); err != nil {
+		return fmt.Errorf("informer: %w", err)
+	}
+	if failed {
+		return fmt.Errorf("a step before did not hold")
+	}
+	return nil
+}
+
+func deployment(name string) *appsv1.Deployment {
+	labels := map[string]string{"app": name}
+	replicas := int32(2)
+	return &appsv1.Deployment{
+		ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels},
+		Spec: appsv1.DeploymentSpec{
+			Replicas: &replicas,
+			Selector: &metav1.LabelSelector{MatchLabels: labels},
+			Template: corev1.PodTemplateSpec{
+				ObjectMeta: metav1.ObjectMeta{Labels: labels},
+				Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "main", Image: "example.com/image"}}},
+			},
+		},
+	}
+}
+
+func typed(ctx context.Context, client *kubernetes.Clientset) error {
+	deployments := client.AppsV1().Deployments(namespace)
+	made, err := deployments.Create(ctx, deployment("web"), metav1.CreateOptions{})
+	if err != nil {
+		return err
+	}
+	if made.UID == "" || made.ResourceVersion == "" || made.Generation != 1 {
+		return fmt.Errorf("created without identity: %v", made.ObjectMeta)
+	}
+	if policy := made.Spec.Template.Spec.RestartPolicy; policy != corev1.RestartPolicyAlways {
+		return fmt.Errorf("no defaults: restart policy %q", policy)
+	}
+	made.Spec.Template.Spec.Containers[0].Image = "example.com/other"
+	changed, err := deployments.Update(ctx, made, metav1.UpdateOptions{})
+	if err != nil {
+		return err
+	}
+	if changed.Generation != 2 {
+		return fmt.Errorf("generation %d after a change of the spec", changed.Generation)
+	}
+	if _, err := deployments.Update(ctx, made, metav1.UpdateOptions{}); !apierrors.IsConflict(err) {
+		return fmt.Errorf("a stale update gives %v", err)
+	}
+	changed.Status.Replicas = 2
+	if _, err := deployments.UpdateStatus(ctx, changed, metav1.UpdateOptions{}); err != nil {
+		return err
+	}
+	scale, err := deployments.GetScale(ctx, "web", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	scale.Spec.Replicas = 5
+	if _, err := deployments.UpdateScale(ctx, "web", scale, metav1.UpdateOptions{}); err != nil {
+		return err
+	}
+	got, err := deployments.Get(ctx, "web", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if *got.Spec.Replicas != 5 || got.Status.Replicas != 2 {
+		return fmt.Errorf("scaled to %d, status %d", *got.Spec.Replicas, got.Status.Replicas)
+	}
+	return deployments.Delete(ctx, "web", metav1.DeleteOptions{})
+}
+
+func patches(ctx context.Context, client *kubernetes.Clientset) error {
+	maps := client.CoreV1().ConfigMaps(namespace)
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "patched"}, Data: map[string]string{"a": "1"}}
+	if _, err := maps.Create(ctx, object, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	for kind, body := range map[types.PatchType]string{
+		types.JSONPatchType:           `[{"op":"add","path":"/data/json","value":"1"}]`,
+		types.MergePatchType:          `{"data":{"merge":"1"}}`,
+		types.StrategicMergePatchType: `{"data":{"strategic":"1"}}`,
+	} {
+		if _, err := maps.Patch(ctx, "patched", kind, []byte(body), metav1.PatchOptions{}); err != nil {
+			return fmt.Errorf("%s: %w", kind, err)
+		}
+	}
+	got, err := maps.Get(ctx, "patched", metav1.GetOptions{})
+	if err != nil {
+		return err
+	}
+	if len(got.Data) != 4 {
+		return fmt.Errorf("three patches gave %v", got.Data)
+	}
+	return nil
+}
+
+func apply(ctx context.Context, client *kubernetes.Clientset) error {
+	labels := map[string]string{"app": "applied"}
+	container := coreapply.Container().WithName("main").WithImage("example.com/image")
+	wanted := appsapply.Deployment("applied", namespace).WithSpec(appsapply.DeploymentSpec().WithReplicas(1).
+		WithSelector(metaapply.LabelSelector().WithMatchLabels(labels)).
+		WithTemplate(coreapply.PodTemplateSpec().WithLabels(labels).WithSpec(coreapply.PodSpec().WithContainers(container))))
+	deployments := client.AppsV1().Deployments(namespace)
+	if _, err := deployments.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: "one"}); err != nil {
+		return err
+	}
+	wanted.Spec.WithReplicas(3)
+	if _, err := deployments.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: "two"}); !apierrors.IsConflict(err) {
+		return fmt.Errorf("another manager's change gives %v", err)
+	}
+	forced, err := deployments.Apply(ctx, wanted, metav1.ApplyOptions{FieldManager: "two", Force: true})
+	if err != nil {
+		return err
+	}
+	if *forced.Spec.Replicas != 3 || len(forced.ManagedFields) != 2 {
+		return fmt.Errorf("forced to %d with %d managers", *forced.Spec.Replicas, len(forced.ManagedFields))
+	}
+	return nil
+}
+
+func pages(ctx context.Context, client *kubernetes.Clientset) error {
+	secrets := client.CoreV1().Secrets(namespace)
+	for number := range 7 {
+		meta := metav1.ObjectMeta{GenerateName: "page-", Labels: map[string]string{"page": fmt.Sprint(number % 2)}}
+		object := &corev1.Secret{ObjectMeta: meta, StringData: map[string]string{"text": "value"}}
+		if made, err := secrets.Create(ctx, object, metav1.CreateOptions{}); err != nil {
+			return err
+		} else if string(made.Data["text"]) != "value" || len(made.Name) != len("page-")+5 {
+			return fmt.Errorf("created %s with %v", made.Name, made.Data)
+		}
+	}
+	seen, next := map[string]bool{}, ""
+	for page := 0; page == 0 || next != ""; page++ {
+		list, err := secrets.List(ctx, metav1.ListOptions{Limit: 3, Continue: next, LabelSelector: "page"})
+		if err != nil {
+			return err
+		}
+		for _, item := range list.Items {
+			seen[item.Name] = true
+		}
+		next = list.Continue
+	}
+	if len(seen) != 7 {
+		return fmt.Errorf("pages hold %d of 7", len(seen))
+	}
+	if err := secrets.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: "page=1"}); err != nil {
+		return err
+	}
+	left, err := secrets.List(ctx, metav1.ListOptions{LabelSelector: "page in (0,1)"})
+	if err != nil {
+		return err
+	}
+	if len(left.Items) != 4 {
+		return fmt.Errorf("%d of 4 left", len(left.Items))
+	}
+	return nil
+}
+
+func refusals(ctx context.Context, client *kubernetes.Clientset) error {
+	maps := client.CoreV1().ConfigMaps(namespace)
+	if _, err := maps.Get(ctx, "absent", metav1.GetOptions{}); !apierrors.IsNotFound(err) {
+		return fmt.Errorf("an absent object gives %v", err)
+	}
+	bad := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "Bad_Name"}}
+	if _, err := maps.Create(ctx, bad, metav1.CreateOptions{}); !apierrors.IsInvalid(err) {
+		return fmt.Errorf("a bad name gives %v", err)
+	}
+	again := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "patched"}}
+	if _, err := maps.Create(ctx, again, metav1.CreateOptions{}); !apierrors.IsAlreadyExists(err) {
+		return fmt.Errorf("a second create gives %v", err)
+	}
+	wrong := types.UID("another")
+	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &wrong}}
+	if err := maps.Delete(ctx, "patched", options); !apierrors.IsConflict(err) {
+		return fmt.Errorf("a delete of another uid gives %v", err)
+	}
+	return nil
+}
+
+func informer(ctx context.Context, client, counted *kubernetes.Clientset, count *requests) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	factory := informers.NewSharedInformerFactoryWithOptions(counted, 0, informers.WithNamespace(namespace))
+	maps := factory.Core().V1().ConfigMaps()
+	shared := maps.Informer()
+	factory.Start(ctx.Done())
+	synced, stop := context.WithTimeout(ctx, 30*time.Second)
+	defer stop()
+	if !cache.WaitForCacheSync(synced.Done(), shared.HasSynced) {
+		return fmt.Errorf("the informer is not in step after 30 s")
+	}
+	if count.lists.Load() != 0 || count.streams.Load() != 1 {
+		return fmt.Errorf("in step after %d LISTs and %d streaming lists", count.lists.Load(), count.streams.Load())
+	}
+	fmt.Println("ok informer: a streaming list, no LIST")
+	if err := seen(ctx, client, maps.Lister().ConfigMaps(namespace).Get, "before"); err != nil {
+		return err
+	}
+	fmt.Println("ok informer: an event")
+	fmt.Println("WAIT restart")
+	if _, err := bufio.NewReader(os.Stdin).ReadString('\n'); err != nil {
+		return fmt.Errorf("nobody said that the server is back: %w", err)
+	}
+	if err := seen(ctx, client, maps.Lister().ConfigMaps(namespace).Get, "after"); err != nil {
+		return err
+	}
+	if count.lists.Load() != 0 || count.streams.Load() != 1 || count.watches.Load() == 0 {
+		return fmt.Errorf("resumed with %d LISTs, %d streaming lists, %d watches in all",
+			count.lists.Load(), count.streams.Load(), count.watches.Load())
+	}
+	fmt.Println("ok informer: resumed without a LIST")
+	return nil
+}
+
+// seen creates an object and waits until the informer has it.
+func seen(ctx context.Context, client *kubernetes.Clientset, get func(string) (*corev1.ConfigMap, error), name string) error {
+	object := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if _, err := client.CoreV1().ConfigMaps(namespace).Create(ctx, object, metav1.CreateOptions{}); err != nil {
+		return err
+	}
+	limit := 60 * time.Second
+	return wait.PollUntilContextTimeout(ctx, 10*time.Millisecond, limit, true, func(context.Context) (bool, error) {
+		_, err := get(name)
+		if apierrors.IsNotFound(err) {
+			return false, nil
+		}
+		return err == nil, err
+	})
+}
