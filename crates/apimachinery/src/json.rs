@@ -109,7 +109,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
             let known = self.duplicates.len();
             let value = fields.next_value_seed(Seed { duplicates: self.duplicates })?;
             prefix(&mut self.duplicates[known..], || key.0.to_string());
-            let Some(duplicate) = map.replace(key.0, value) else { continue };
+            let Some((duplicate, _)) = map.replace(key.0, value) else { continue };
             if !self.duplicates[start..].iter().any(|path| path == duplicate) {
                 if self.duplicates.len() >= DUPLICATES_MAX {
                     return Err(A::Error::custom("too many duplicate fields"));

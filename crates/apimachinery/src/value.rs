@@ -4,11 +4,11 @@
 //! order, so that a canonical writer is the same as a plain one. Strings up to 24 bytes, and the field names of the
 //! built-in tables, need no allocation.
 
-use std::hash::BuildHasher;
-use std::sync::LazyLock;
+mod map;
 
 use compact_str::CompactString;
-use indexmap::IndexMap;
+
+pub use map::Map;
 
 /// A string of the object model: inline up to 24 bytes, or static.
 pub type Str = CompactString;
@@ -24,25 +24,6 @@ pub enum Value {
     String(Str),
     Array(Vec<Value>),
     Object(Map),
-}
-
-/// An object with the order of its keys. Equality does not look at the order.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Map(IndexMap<Str, Value, Seed>);
-
-/// Hashes field names with one random seed a process. It takes no room in the map, where a seed of its own would be a
-/// third of an empty one.
-#[derive(Clone, Copy, Debug, Default)]
-struct Seed;
-
-static SEED: LazyLock<ahash::RandomState> = LazyLock::new(ahash::RandomState::new);
-
-impl BuildHasher for Seed {
-    type Hasher = ahash::AHasher;
-
-    fn build_hasher(&self) -> ahash::AHasher {
-        SEED.build_hasher()
-    }
 }
 
 impl Value {
@@ -139,116 +120,6 @@ impl Value {
         }
         let Self::Object(map) = self else { unreachable!("made an object above") };
         map.object_entry(key)
-    }
-}
-
-impl Map {
-    pub fn new() -> Self {
-        Self::default()
-    }
-
-    pub fn with_capacity(capacity: usize) -> Self {
-        Self(IndexMap::with_capacity_and_hasher(capacity, Seed))
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-
-    pub fn get(&self, key: &str) -> Option<&Value> {
-        self.0.get(key)
-    }
-
-    pub fn get_mut(&mut self, key: &str) -> Option<&mut Value> {
-        self.0.get_mut(key)
-    }
-
-    pub fn contains_key(&self, key: &str) -> bool {
-        self.0.contains_key(key)
-    }
-
-    /// Sets a field; a new one goes to the end. Returns the value that was there.
-    pub fn insert(&mut self, key: impl Into<Str>, value: impl Into<Value>) -> Option<Value> {
-        self.0.insert(key.into(), value.into())
-    }
-
-    /// Sets a field as [`Self::insert`] does and gives the name of one that was there already.
-    pub(crate) fn replace(&mut self, key: Str, value: Value) -> Option<&Str> {
-        let (index, old) = self.0.insert_full(key, value);
-        old.and_then(|_| self.0.get_index(index)).map(|(key, _)| key)
-    }
-
-    /// Sets a field only where there is none.
-    pub fn insert_if_absent(&mut self, key: &str, value: impl FnOnce() -> Value) {
-        if !self.contains_key(key) {
-            self.insert(key, value());
-        }
-    }
-
-    /// Removes a field and keeps the order of the others.
-    pub fn remove(&mut self, key: &str) -> Option<Value> {
-        self.0.shift_remove(key)
-    }
-
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = (&Str, &Value)> {
-        self.0.iter()
-    }
-
-    pub fn iter_mut(&mut self) -> impl ExactSizeIterator<Item = (&Str, &mut Value)> {
-        self.0.iter_mut()
-    }
-
-    pub fn keys(&self) -> impl ExactSizeIterator<Item = &Str> {
-        self.0.keys()
-    }
-
-    pub fn values(&self) -> impl ExactSizeIterator<Item = &Value> {
-        self.0.values()
-    }
-
-    pub fn retain(&mut self, keep: impl FnMut(&Str, &mut Value) -> bool) {
-        self.0.retain(keep);
-    }
-
-    /// Sorts the fields by name, as Go writes maps.
-    pub fn sort_keys(&mut self) {
-        self.0.sort_unstable_keys();
-    }
-
-    /// The field `key`, made an empty object first where it is absent or no object.
-    pub fn object_entry(&mut self, key: &str) -> &mut Map {
-        if !matches!(self.get(key), Some(Value::Object(_))) {
-            self.insert(key, Value::object());
-        }
-        match self.get_mut(key) {
-            Some(Value::Object(map)) => map,
-            _ => unreachable!("inserted above"),
-        }
-    }
-}
-
-impl IntoIterator for Map {
-    type Item = (Str, Value);
-    type IntoIter = indexmap::map::IntoIter<Str, Value>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-impl Extend<(Str, Value)> for Map {
-    fn extend<I: IntoIterator<Item = (Str, Value)>>(&mut self, fields: I) {
-        self.0.extend(fields);
-    }
-}
-
-impl FromIterator<(Str, Value)> for Map {
-    fn from_iter<I: IntoIterator<Item = (Str, Value)>>(fields: I) -> Self {
-        Self(fields.into_iter().collect())
     }
 }
 
