@@ -131,13 +131,15 @@ impl FieldSet {
         })
     }
 
-    /// Calls back with each path, parents first.
+    /// Calls back with each path: at each level the members first, then what is below, as upstream lists conflicts.
     pub(super) fn for_each(&self, path: &mut Vec<PathElement>, visit: &mut impl FnMut(&[PathElement])) {
+        for (element, _) in self.0.iter().filter(|(_, entry)| entry.member) {
+            path.push(element.clone());
+            visit(path);
+            path.pop();
+        }
         for (element, entry) in &self.0 {
             path.push(element.clone());
-            if entry.member {
-                visit(path);
-            }
             entry.below.for_each(path, visit);
             path.pop();
         }

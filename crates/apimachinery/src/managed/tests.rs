@@ -139,7 +139,7 @@ fn applying_owns_prunes_and_conflicts() {
     world.apply("two", r#"{"labels":{"x":"1","z":"1"}}"#, false).unwrap();
     assert_eq!(
         world.apply("two", r#"{"labels":{"x":"2"},"replicas":3}"#, false).unwrap_err(),
-        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .spec.labels.x\n- .spec.replicas"
+        "Apply failed with 2 conflicts: conflicts with \"one\":\n- .spec.replicas\n- .spec.labels.x"
     );
     assert_eq!(
         world.apply("two", r#"{"labels":{"x":"2"}}"#, false).unwrap_err(),
@@ -291,7 +291,7 @@ fn lists_and_maps_by_kind() {
     );
     assert_eq!(
         world.apply("two", r#"{"args":["2"],"selector":{"b":"1"},"free":{"l":[2]}}"#, false).unwrap_err(),
-        "Apply failed with 3 conflicts: conflicts with \"one\":\n- .spec.args\n- .spec.free.l\n- .spec.selector"
+        "Apply failed with 3 conflicts: conflicts with \"one\":\n- .spec.args\n- .spec.selector\n- .spec.free.l"
     );
     world.apply("one", r#"{"tags":["b"]}"#, false).unwrap();
     assert_eq!(world.spec(), r#"{"tags":["b","c","a"],"free":{"m":{"z":1}}}"#);
