@@ -92,7 +92,7 @@ impl Registry {
         metadata::set_system_fields(&mut value, &self.0.clock, &self.0.random);
         let generated = metadata::generate_name(&mut value, &self.0.random);
         metadata::settle_namespace(kind, &target.namespace, &mut value)?;
-        prepare_new(kind, &mut value);
+        value = prepare_new(kind, value)?;
         warnings.extend(check(kind, &value, None, "")?);
         let mut chain = self.admission(context, target, Operation::Create, None, options.dry_run);
         value = chain.validate(value).await?;
@@ -149,7 +149,7 @@ pub(super) fn time_to_live(kind: &KindInfo) -> Option<Duration> {
 }
 
 /// What every kind has in common when it begins.
-fn prepare_new(kind: &KindInfo, value: &mut Value) {
+fn prepare_new(kind: &KindInfo, mut value: Value) -> Result<Value, Status> {
     if kind.strategy.status
         && !kind.strategy.status_on_create
         && let Some(map) = value.as_object_mut()
@@ -157,13 +157,16 @@ fn prepare_new(kind: &KindInfo, value: &mut Value) {
         map.remove("status");
     }
     if kind.strategy.generation {
-        metadata_mut(value).insert("generation", 1);
+        metadata_mut(&mut value).insert("generation", 1);
     }
     if let Some(prepare) = kind.strategy.prepare {
-        prepare(value, None);
-        // A default may follow from what was prepared; upstream applies it when it reads the object back.
-        kind.schema.default(value);
+        prepare(&mut value, None);
     }
+    // A struct that is never absent may have been taken away, and a default may follow from what was prepared; upstream
+    // has both because it reads the object back.
+    let mut value = kind.schema.conform(value).map_err(|error| Status::internal(error.to_string()))?.value;
+    kind.schema.default(&mut value);
+    Ok(value)
 }
 
 /// The kind's rules; the texts it wants the client to be told.
