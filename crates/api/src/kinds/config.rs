@@ -50,16 +50,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("policy", "PodDisruptionBudget")
     },
     KindRules {
-        strategy: |base| Strategy {
-            generation: true,
-            // The number stays: what a class says cannot change.
-            prepare: Some(|class, stored| {
-                if let Some(generation) = stored.and_then(|stored| stored.i64_at(&["metadata", "generation"])) {
-                    class.object_entry("metadata").insert("generation", generation);
-                }
-            }),
-            ..base
-        },
+        strategy: |base| Strategy { generation: true, ..base },
         columns: || {
             vec![
                 name(),
