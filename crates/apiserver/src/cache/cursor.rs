@@ -136,8 +136,16 @@ impl History {
     }
 }
 
-/// A store's refusal to tell of changes after a revision.
-pub(super) fn refusal(error: &StoreError) -> Status {
+/// A store's refusal to begin with the changes after a revision, in the words of upstream's watch cache.
+pub(super) fn refusal_at(after: Revision, error: &StoreError) -> Status {
+    match error {
+        StoreError::Compacted { floor } => Status::expired(format!("too old resource version: {after} ({floor})")),
+        other => storage::refusal(other),
+    }
+}
+
+/// A store's refusal to go on.
+fn refusal(error: &StoreError) -> Status {
     match error {
         StoreError::Compacted { .. } => too_old(),
         other => storage::refusal(other),

@@ -139,7 +139,7 @@ impl Caches {
 
     /// Changes of a cache after a revision: from the ring, or from the store's history where the ring is too short.
     pub(crate) fn cursor(&self, cache: &Arc<Cache>, after: Revision) -> Result<Cursor, Status> {
-        let history = |from| self.0.store.watch(ROOT, from).map_err(|error| cursor::refusal(&error));
+        let history = |from| self.0.store.watch(ROOT, from).map_err(|error| cursor::refusal_at(from, &error));
         Cursor::new(cache.clone(), self.0.opener.clone(), after, history)
     }
 

@@ -231,3 +231,113 @@ fn resource_version_on_create() -> Status {
     let message = "resourceVersion should not be set on objects to be created".to_owned();
     Status { code: 500, reason: "", message, details: None, continue_token: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use corten_apimachinery::value;
+    use corten_stdx::{clock::Clock, random::Random, task::Tasks};
+    use corten_store::model::ModelStore;
+    use corten_store::{At, Store as _};
+    use futures_core::future::BoxFuture;
+
+    use super::super::ListOptions;
+    use super::super::seal::{SealError, Sealer};
+    use super::*;
+    use crate::admission::{Admission, AdmissionRequest};
+    use crate::testing::{START_MS, body, context, kinds, target};
+
+    /// Turns every bit of the widgets around.
+    struct Inverted;
+
+    impl Sealer for Inverted {
+        fn seal(&self, resource: &str, _key: &[u8], plain: Bytes) -> Result<Bytes, SealError> {
+            assert_eq!(resource, "widgets.test.corten.dev");
+            Ok(plain.iter().map(|byte| !byte).collect())
+        }
+
+        fn open(&self, resource: &str, key: &[u8], sealed: Bytes) -> Result<Bytes, SealError> {
+            self.seal(resource, key, sealed)
+        }
+    }
+
+    /// Paints everything, and refuses blue.
+    struct Painter;
+
+    impl Admission for Painter {
+        fn name(&self) -> &'static str {
+            "Painter"
+        }
+
+        fn handles(&self, operation: Operation) -> bool {
+            operation == Operation::Create
+        }
+
+        fn mutate<'a>(&'a self, request: &'a mut AdmissionRequest) -> BoxFuture<'a, Result<(), Status>> {
+            let painted = request.object.object_entry("spec").insert("color", request.name.as_str());
+            request.warnings.push(format!("was {painted:?}"));
+            Box::pin(std::future::ready(Ok(())))
+        }
+
+        fn validate<'a>(&'a self, request: &'a mut AdmissionRequest) -> BoxFuture<'a, Result<(), Status>> {
+            let blue = request.object.str_at(&["spec", "color"]) == "blue";
+            let refusal = Status::forbidden("test.corten.dev", "widgets", &request.name, "blue is taken");
+            Box::pin(std::future::ready(if blue { Err(refusal) } else { Ok(()) }))
+        }
+    }
+
+    #[tokio::test]
+    async fn admission_sees_the_object_and_the_store_sees_it_sealed() {
+        let clock = Clock::manual(START_MS);
+        let store = Arc::new(ModelStore::new(clock.clone()));
+        let tasks = Tasks::new();
+        let admission: Vec<Arc<dyn crate::admission::Admission>> = vec![Arc::new(Painter)];
+        let sealer = Arc::new(Inverted);
+        let registry = Registry::new(store.clone(), clock, Random::seeded(1), admission, sealer, &tasks);
+        registry.install([kinds::widget()]);
+        let kind = registry.kinds().iter().next().unwrap().clone();
+        let create = async |name: &str| {
+            let value = value!({"metadata": {"name": name}});
+            registry.create(&context(), &target(&kind, ""), body(value), WriteOptions::default()).await
+        };
+        let written = create("red").await.unwrap();
+        assert_eq!(written.warnings, ["was None"]);
+        assert_eq!(written.object.to_value().unwrap().str_at(&["spec", "color"]), "red");
+        let refused = create("blue").await.err().unwrap();
+        assert_eq!(refused.message, r#"widgets.test.corten.dev "blue" is forbidden: blue is taken"#);
+
+        let stored = store.list(b"/", None, 0, At::Latest).await.unwrap();
+        let [entry] = stored.entries.as_slice() else { panic!("one object: {stored:?}") };
+        assert!(memchr::memmem::find(&entry.value, b"red").is_none(), "in plain text: {entry:?}");
+        let list = registry.list(&kind, "default", &ListOptions::default()).await.unwrap();
+        assert_eq!(list.items[0].head.name, "red");
+    }
+
+    #[tokio::test]
+    async fn bodies_of_other_kinds_are_refused() {
+        let bench = crate::testing::Bench::new([kinds::widget(), kinds::gadget()]);
+        let kind = bench.kind("widgets");
+        for (version, claimed, message) in [
+            (
+                "test.corten.dev/v1",
+                "Gadget",
+                r#"Gadget in version "v1" cannot be handled as a Widget: converting (v1.Gadget) to (test.Widget): unknown conversion"#,
+            ),
+            (
+                "test.corten.dev/v2",
+                "Widget",
+                r#"Widget in version "v2" cannot be handled as a Widget: no kind "Widget" is registered for version "test.corten.dev/v2" in scheme "pkg/api/legacyscheme/scheme.go:30""#,
+            ),
+        ] {
+            let value = value!({"apiVersion": version, "kind": claimed, "metadata": {"name": "a"}});
+            let refused =
+                bench.registry.create(&context(), &target(&kind, ""), body(value), WriteOptions::default()).await;
+            let refused = refused.err().unwrap();
+            assert_eq!((refused.code, refused.message.as_str()), (400, message));
+        }
+        let other = value!({"metadata": {"name": "a", "namespace": "other"}});
+        let refused = bench.registry.create(&context(), &target(&kind, ""), body(other), WriteOptions::default()).await;
+        let message = "the namespace of the provided object does not match the namespace sent on the request";
+        assert_eq!(refused.err().unwrap().message, message);
+    }
+}

@@ -266,3 +266,73 @@ fn answer(kind: &KindInfo, value: &Value, object: impl FnOnce() -> Shown) -> Del
     let meta = Meta::of(value);
     Deleted::Status(Status::success(&kind.gvk.group, &kind.plural, meta.name(), meta.uid()))
 }
+
+#[cfg(test)]
+mod tests {
+    use corten_apimachinery::value;
+
+    use super::*;
+    use crate::testing::kinds;
+
+    const NOW_S: i64 = 1_767_225_600;
+
+    fn options(grace_period_s: Option<i64>, propagation: Option<Propagation>) -> DeleteOptions {
+        DeleteOptions { grace_period_s, propagation, ..DeleteOptions::default() }
+    }
+
+    /// What becomes of an object: the plan, deletion timestamp, grace period, generation and finalizers.
+    fn check(kind: &KindInfo, metadata: Value, options: &DeleteOptions, plan_is: Plan, expect: &str) {
+        let mut value = value!({"metadata": metadata});
+        let given = corten_apimachinery::json::to_string(&value);
+        assert_eq!(plan(kind, &mut value, options, NOW_S), plan_is, "{given} {options:?}");
+        let meta = Meta::of(&value);
+        let shown = format!(
+            "{} {:?} {} {}",
+            meta.deletion_timestamp().unwrap_or("-"),
+            meta.deletion_grace_period_seconds(),
+            meta.generation(),
+            meta.finalizers().collect::<Vec<_>>().join(",")
+        );
+        assert_eq!(shown, expect, "{given} {options:?}");
+    }
+
+    #[test]
+    fn finalizers_and_propagation() {
+        let kind = kinds::widget();
+        let held = || value!({"generation": 1, "finalizers": ["x"]});
+        check(&kind, value!({"generation": 1}), &options(None, None), Plan::Now, "- None 1 ");
+        check(&kind, held(), &options(None, None), Plan::Mark, "2026-01-01T00:00:00Z Some(0) 2 x");
+        let orphan = options(None, Some(Propagation::Orphan));
+        check(&kind, held(), &orphan, Plan::Mark, "2026-01-01T00:00:00Z Some(0) 2 x,orphan");
+        let background = options(None, Some(Propagation::Background));
+        check(&kind, value!({"finalizers": ["orphan"]}), &background, Plan::Now, "- None 0 ");
+        let foreground = value!({"finalizers": ["foregroundDeletion"]});
+        check(&kind, foreground, &options(None, None), Plan::Mark, "2026-01-01T00:00:00Z Some(0) 0 foregroundDeletion");
+        let mut orphans = kinds::widget();
+        orphans.strategy.default_propagation = Propagation::Orphan;
+        check(&orphans, value!({}), &options(None, None), Plan::Mark, "2026-01-01T00:00:00Z Some(0) 0 orphan");
+        let mut holds = kinds::widget();
+        holds.strategy.hold = Some(|_| true);
+        check(&holds, value!({}), &options(None, None), Plan::Mark, "2026-01-01T00:00:00Z Some(0) 0 ");
+    }
+
+    #[test]
+    fn grace_periods() {
+        let mut kind = kinds::widget();
+        kind.strategy.graceful = Some(|_, asked| asked.unwrap_or(30));
+        let fresh = || value!({"generation": 1});
+        check(&kind, fresh(), &options(None, None), Plan::Mark, "2026-01-01T00:00:30Z Some(30) 2 ");
+        check(&kind, fresh(), &options(Some(5), None), Plan::Mark, "2026-01-01T00:00:05Z Some(5) 2 ");
+        check(&kind, fresh(), &options(Some(-1), None), Plan::Mark, "2026-01-01T00:00:01Z Some(1) 2 ");
+        check(&kind, fresh(), &options(Some(0), None), Plan::Now, "2026-01-01T00:00:00Z Some(0) 2 ");
+        let leaving = || {
+            let until = "2026-01-01T00:00:20Z";
+            value!({"generation": 2, "deletionTimestamp": until, "deletionGracePeriodSeconds": 30})
+        };
+        check(&kind, leaving(), &options(None, None), Plan::Pending, "2026-01-01T00:00:20Z Some(30) 2 ");
+        check(&kind, leaving(), &options(Some(30), None), Plan::Pending, "2026-01-01T00:00:20Z Some(30) 2 ");
+        check(&kind, leaving(), &options(Some(15), None), Plan::Mark, "2026-01-01T00:00:05Z Some(15) 2 ");
+        check(&kind, leaving(), &options(Some(5), None), Plan::Mark, "2026-01-01T00:00:00Z Some(1) 2 ");
+        check(&kind, leaving(), &options(Some(0), None), Plan::Now, "2026-01-01T00:00:00Z Some(0) 2 ");
+    }
+}

@@ -313,6 +313,7 @@ mod tests {
         store.compact(4).await.unwrap();
         let refused = again.registry.watch(&again.kind("widgets"), "", &after(first)).await.err().unwrap();
         assert_eq!((refused.code, refused.reason), (410, "Expired"));
+        assert_eq!(refused.message, "too old resource version: 2 (4)");
         let mut kept = watch(&again, after(4)).await;
         assert_eq!(lines(&mut kept, 2).await, ["ADDED b 5 red", "ADDED c 6 red"]);
     }
@@ -321,9 +322,13 @@ mod tests {
     async fn who_falls_behind_is_told_so() {
         let bench = Bench::new([kinds::widget()]);
         let mut slow = watch(&bench, ListOptions::default()).await;
-        let mut revision = 0;
-        for index in 0..5000 {
-            revision = put(&bench, "a", if index % 2 == 0 { "red" } else { "blue" }).await;
+        let mut revision = put(&bench, "a", "red").await;
+        let key = bytes::Bytes::from_static(b"/registry/test.corten.dev/widgets/default/a");
+        let value = bench.store.get(&key, corten_store::At::Latest).await.unwrap().0.unwrap().value.clone();
+        for _ in 0..5000 {
+            let change = corten_store::Change::Put { value: value.clone(), ttl: None };
+            let expect = corten_store::Expect::Revision(revision);
+            revision = bench.store.write(key.clone(), expect, change).await.unwrap().revision;
         }
         bench.registry.0.caches.wait(revision).await.unwrap();
         assert_eq!(lines(&mut slow, 2).await, ["ERROR 410 The resourceVersion for the provided watch is too old."]);
