@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use corten_apimachinery::duration;
+use corten_apimachinery::cells;
 use corten_apimachinery::field::{FieldErrors, FieldPath};
 use corten_apimachinery::kind::{Cell, Column, KindInfo};
 use corten_apimachinery::schema::Node;
@@ -262,18 +262,11 @@ fn definition(column: &Column) -> Value {
 fn cell(column: &Column, object: &Value, now_s: i64) -> Value {
     match &column.cell {
         Cell::Field(path) => {
-            object.at(path).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| "<none>".into())
+            object.at(path).filter(|value| !value.is_null()).cloned().unwrap_or_else(|| cells::NONE.into())
         }
-        Cell::Age(path) => age(object.str_at(path), now_s).into(),
+        Cell::Age(path) => cells::age(object.at(path).and_then(Value::as_str), now_s).into(),
         Cell::Computed(compute) => compute(object, now_s),
         Cell::Path(compute) => compute(object, now_s),
-    }
-}
-
-fn age(timestamp: &str, now_s: i64) -> String {
-    match timestamp.parse::<jiff::Timestamp>() {
-        Ok(then) => duration::human(now_s - then.as_second()).into(),
-        Err(_) => "<unknown>".to_owned(),
     }
 }
 

@@ -33,7 +33,8 @@ impl Authorizer for Everybody {
     }
 }
 
-fn server() -> Arc<Api> {
+/// An API server with every built-in kind, over a store in memory, without admission.
+pub(crate) fn server() -> Arc<Api> {
     let clock = Clock::manual(1_767_225_600_000);
     let (random, tasks) = (Random::seeded(1), Tasks::new());
     let store = Arc::new(ModelStore::new(clock.clone()));
