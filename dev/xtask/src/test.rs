@@ -1,11 +1,11 @@
-//! `cargo xtask test`: every test there is. Nothing is skipped: what cannot run is a failure that says why.
+//! `cargo xtask test`: every test there is, those by strangers last. Nothing is skipped: what cannot run is a failure that says why.
 
 use std::process::Command;
 
 use anyhow::Result;
 
-use crate::requirements;
 use crate::step::{self, cargo};
+use crate::{requirements, strangers};
 
 /// The module whose test data are the golden objects of every kind.
 const GOLDEN: &str = "k8s.io/api@v0.36.3";
@@ -15,5 +15,7 @@ pub(crate) fn run() -> Result<()> {
     let mut download = Command::new("go");
     download.args(["mod", "download", GOLDEN]);
     step::run(download)?;
-    step::run(cargo(&["test", "--workspace", "--quiet"]))
+    step::run(cargo(&["test", "--workspace", "--quiet"]))?;
+    strangers::clients(&[])?;
+    strangers::differential(&[])
 }
