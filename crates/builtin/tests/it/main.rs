@@ -1,5 +1,6 @@
 //! Facts against their source: upstream's Go modules, read from the module cache.
 
+mod custom;
 mod kinds;
 mod protobuf;
 mod published;
