@@ -1,0 +1,113 @@
+//! One message of each kind with every field set. Fields that come later go into new samples at the end.
+
+use std::ffi::CString;
+
+use corten_podspec::{
+    Acknowledge, Connect, Credentials, Device, Done, Event, Exec, Exited, Failed, Hello, Mount, MountKind, Output,
+    ProcessState, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Sysctl, Welcome,
+};
+
+fn c(text: &str) -> CString {
+    CString::new(text).unwrap()
+}
+
+fn credentials() -> Credentials {
+    Credentials {
+        args: vec![c("/bin/sh"), c("")],
+        env: vec![c("A=b")],
+        cwd: c("/srv"),
+        uid: 1000,
+        gid: 1001,
+        groups: vec![0, 7],
+        bounding: 1,
+        effective: 2,
+        permitted: 3,
+        inheritable: 4,
+        ambient: 5,
+        no_new_privs: true,
+        seccomp: [6, 0, 0, 0, 0, 0, 0xff, 0x7f].into(),
+        rlimits: vec![Rlimit { resource: 7, soft: 10, hard: u64::MAX }],
+        oom_score_adj: Some(0),
+        umask: 0o77,
+    }
+}
+
+fn start() -> Start {
+    let mount = Mount {
+        kind: MountKind::Bind,
+        source: c("/a"),
+        target: c("/b"),
+        readonly: true,
+        nosuid: true,
+        nodev: true,
+        noexec: true,
+        data: c("mode=755"),
+    };
+    Start {
+        key: 1,
+        root: Root { lowers: vec![c("/l1"), c("/l2")], upper: c("/u"), work: c("/w") },
+        mounts: vec![mount],
+        devices: vec![Device { path: c("/dev/null"), mode: 0o20666, major: 1, minor: 3 }],
+        masked: vec![c("/proc/kcore")],
+        readonly: vec![c("/proc/sys")],
+        output: Output { log_path: c("/log") },
+        credentials: credentials(),
+        cgroup2: c("/sys/fs/cgroup/x"),
+        cgroup_joins: vec![c("/sys/fs/cgroup/pids/x/cgroup.procs")],
+        host_pid: true,
+    }
+}
+
+fn setup() -> Setup {
+    Setup {
+        cgroup_joins: vec![c("/sys/fs/cgroup/pids/p/cgroup.procs")],
+        host_network: true,
+        host_ipc: true,
+        host_uts: true,
+        hostname: c("web-0"),
+        sysctls: vec![Sysctl { path: c("net/ipv4/ip_forward"), value: c("1") }],
+        shm_bytes: 64 << 20,
+        oom_score_adj: Some(-998),
+    }
+}
+
+fn exec() -> Exec {
+    Exec {
+        key: 2,
+        container: 1,
+        credentials: credentials(),
+        output: Output { log_path: c("/log") },
+        cgroup2: c("/g"),
+        cgroup_joins: vec![c("/j")],
+        descriptors: true,
+    }
+}
+
+pub(crate) fn requests() -> Vec<Request> {
+    vec![
+        Hello { version: 1 }.into(),
+        setup().into(),
+        start().into(),
+        exec().into(),
+        Signal { key: 1, signal: 15, kill_after_ms: 30_000 }.into(),
+        Acknowledge { key: 1 }.into(),
+        ReopenLog { key: 1 }.into(),
+        Connect { address: [127, 0, 0, 1].into(), port: 80 }.into(),
+        Shutdown { forget_exits: true }.into(),
+    ]
+}
+
+fn exited() -> Exited {
+    Exited { key: 2, code: 137, signal: 9, finished_ns: 1_700_000_000_000_000_001, log_bytes_dropped: 5 }
+}
+
+pub(crate) fn events() -> Vec<Event> {
+    let running = ProcessState { key: 1, pid: 100, started_ns: 3, exited: None };
+    let ended = ProcessState { key: 2, pid: 0, started_ns: 4, exited: Some(exited()) };
+    vec![
+        Welcome { version: 1, set_up: true, processes: vec![running, ended] }.into(),
+        Done { pid: 100, descriptor: true }.into(),
+        Failed { step: Step::Mount, errno: 22, about: "/proc".to_owned() }.into(),
+        exited().into(),
+    ]
+}
