@@ -56,13 +56,26 @@ pub(crate) struct Arguments {
     /// Print every difference instead of one example a group.
     #[arg(long)]
     all: bool,
+    /// Take rows and numbers that are not needed any more out of known.tsv.
+    #[arg(long)]
+    shrink: bool,
     /// Also write every difference to this file, separated by tabs.
     #[arg(long)]
     write: Option<PathBuf>,
 }
 
+impl Arguments {
+    fn known() -> PathBuf {
+        folder().join("known.tsv")
+    }
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("differential")
+}
+
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("differential");
+    let folder = folder();
     let left = Server::real(&arguments.programs, &[]).await?;
     let right = if arguments.real_twice {
         let altered: Vec<&str> = arguments.altered.iter().map(String::as_str).collect();
@@ -70,7 +83,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     } else {
         Server::corten(&corten_program(arguments.corten.clone())?)?
     };
-    let mut known = if arguments.real_twice { Known::default() } else { Known::read(&folder.join("known.tsv"))? };
+    let mut known = if arguments.real_twice { Known::default() } else { Known::read(&Arguments::known())? };
     known.unsettled(&folder.join("unsettled.tsv"))?;
     let report = compare_servers(&arguments, &folder, [&left, &right]).await?;
     let code = report.print(&known, &arguments)?;

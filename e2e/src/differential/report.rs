@@ -54,8 +54,7 @@ impl Report {
 
     /// Prints table and differences. Fails on an unknown one, and in a whole run on a row that nothing needs.
     pub(crate) fn print(&self, known: &Known, arguments: &Arguments) -> Result<ExitCode> {
-        let rows: Vec<Option<usize>> =
-            self.found.iter().map(|found| known.find(&found.request, &found.difference.what)).collect();
+        let rows = self.rows(known);
         let new: Vec<&Found> = self.found.iter().zip(&rows).filter(|(_, row)| row.is_none()).map(|(f, _)| f).collect();
         if let Some(path) = &arguments.write {
             fs::write(path, self.tsv(&rows))?;
@@ -64,13 +63,32 @@ impl Report {
         print!("{}", examples(&new, arguments.all));
         let used: Vec<usize> = rows.iter().flatten().copied().collect();
         let whole = arguments.filter.is_empty() && !arguments.real_twice;
+        if arguments.shrink && whole {
+            known.shrink(&Arguments::known(), &used)?;
+        }
         let unused = if whole { known.unused(&used) } else { Vec::new() };
         for row in &unused {
             println!("no difference needs this row any more, remove it: {row}");
         }
+        let generous = if whole { known.generous(&used) } else { Vec::new() };
+        for row in &generous {
+            println!("fewer differences than this row allows, lower it: {row}");
+        }
         let clean = new.is_empty() && unused.is_empty();
         println!("{}", if clean { "no unknown difference" } else { "FAILED" });
         Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    /// The row that covers each difference, as long as it covers more.
+    fn rows(&self, known: &Known) -> Vec<Option<usize>> {
+        let mut covered: BTreeMap<usize, usize> = BTreeMap::new();
+        let mut row = |found: &Found| {
+            let row = known.find(&found.request, &found.difference.what)?;
+            let before = covered.entry(row).or_default();
+            *before += 1;
+            known.covers(row, *before - 1).then_some(row)
+        };
+        self.found.iter().map(&mut row).collect()
     }
 
     fn table(&self, rows: &[Option<usize>]) -> String {
