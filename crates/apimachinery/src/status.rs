@@ -200,6 +200,23 @@ impl Status {
         self
     }
 
+    /// Reads a refusal as a client got it; `None` for other objects. A reason that upstream does not have is `Unknown`.
+    pub fn from_value(object: &Value) -> Option<Self> {
+        if object.str_at(&["kind"]) != "Status" {
+            return None;
+        }
+        let reason = match object.str_at(&["reason"]) {
+            "" => "",
+            sent => REASONS.into_iter().find(|reason| *reason == sent).unwrap_or("Unknown"),
+        };
+        let code = object.i64_at(&["code"]).and_then(|code| u16::try_from(code).ok()).unwrap_or(200);
+        let mut status = Self::new(code, reason, object.str_at(&["message"]).to_owned());
+        status.details = object.get("details").map(|details| Box::new(Details::from_value(details)));
+        let token = object.str_at(&["metadata", "continue"]);
+        status.continue_token = (!token.is_empty()).then(|| token.to_owned());
+        Some(status)
+    }
+
     /// The object as it goes over the wire.
     pub fn to_value(&self) -> Value {
         let mut metadata = Map::new();
@@ -227,7 +244,44 @@ impl Status {
     }
 }
 
+/// Upstream's reasons (`k8s.io/apimachinery/pkg/apis/meta/v1`).
+const REASONS: [&str; 20] = [
+    "Unauthorized",
+    "Forbidden",
+    "NotFound",
+    "AlreadyExists",
+    "Conflict",
+    "Gone",
+    "Invalid",
+    "ServerTimeout",
+    "StoreReadError",
+    "Timeout",
+    "TooManyRequests",
+    "BadRequest",
+    "MethodNotAllowed",
+    "NotAcceptable",
+    "RequestEntityTooLarge",
+    "UnsupportedMediaType",
+    "InternalError",
+    "Expired",
+    "ServiceUnavailable",
+    "Unknown",
+];
+
 impl Details {
+    fn from_value(value: &Value) -> Self {
+        let text = |field| value.str_at(&[field]).into();
+        let causes = value.get("causes").and_then(Value::as_array).unwrap_or_default();
+        Self {
+            name: text("name"),
+            group: text("group"),
+            kind: text("kind"),
+            uid: text("uid"),
+            causes: causes.iter().map(Cause::from_value).collect(),
+            retry_after_s: value.i64_at(&["retryAfterSeconds"]).unwrap_or_default(),
+        }
+    }
+
     fn to_value(&self) -> Value {
         let mut map = Map::new();
         let texts = [("name", &self.name), ("group", &self.group), ("kind", &self.kind), ("uid", &self.uid)];
@@ -247,6 +301,11 @@ impl Details {
 }
 
 impl Cause {
+    fn from_value(value: &Value) -> Self {
+        let text = |field| value.str_at(&[field]);
+        Self { reason: text("reason").into(), message: text("message").into(), field: text("field").into() }
+    }
+
     fn to_value(&self) -> Value {
         let mut cause = value!({});
         let map = cause.as_object_mut().expect("made an object above");
@@ -270,4 +329,27 @@ impl std::error::Error for Status {}
 /// `deployments.apps`, or `pods` in the core group.
 fn qualified(group: &str, name: &str) -> String {
     if group.is_empty() { name.to_owned() } else { format!("{name}.{group}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_survives_the_wire() {
+        let mut errors = FieldErrors::default();
+        errors.required(&crate::field::FieldPath::new("spec"), "");
+        let refusals = [
+            Status::not_found("apps", "deployments", "a"),
+            Status::invalid("", "Pod", "a", &errors),
+            Status::too_large_resource_version(5, 4),
+            Status::expired("old").with_continue("next".to_owned()),
+        ];
+        for refusal in refusals {
+            assert_eq!(Status::from_value(&refusal.to_value()), Some(refusal));
+        }
+        let strange = value!({"kind": "Status", "reason": "Tired", "code": 599_i64});
+        assert_eq!(Status::from_value(&strange).map(|status| (status.code, status.reason)), Some((599, "Unknown")));
+        assert_eq!(Status::from_value(&value!({"kind": "Pod"})), None);
+    }
 }

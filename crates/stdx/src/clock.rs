@@ -1,10 +1,10 @@
 //! Time as an argument. Cores take a [`Clock`]; only this file asks the system.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
+use tokio::sync::watch;
 
 /// A source of time. Cheap to clone; all clones show the same time.
 #[derive(Clone, Debug)]
@@ -15,7 +15,7 @@ enum Source {
     /// The system's clock, moved by an offset in seconds (`CORTEN_CLOCK_OFFSET`; tests of certificate expiry).
     System { offset_s: i64 },
     /// A clock that stands until it is advanced. Unix milliseconds.
-    Manual(Arc<AtomicI64>),
+    Manual(Arc<watch::Sender<i64>>),
 }
 
 impl Clock {
@@ -38,7 +38,7 @@ impl Clock {
 
     /// A clock for tests that stands at a Unix time in milliseconds until [`Clock::advance`].
     pub fn manual(now_ms: i64) -> Self {
-        Self(Source::Manual(Arc::new(AtomicI64::new(now_ms))))
+        Self(Source::Manual(Arc::new(watch::Sender::new(now_ms))))
     }
 
     /// Moves a manual clock.
@@ -47,13 +47,34 @@ impl Clock {
     /// On the system's clock: only tests move time, and they make a manual clock.
     pub fn advance(&self, by: Duration) {
         let Source::Manual(now_ms) = &self.0 else { panic!("the system's clock cannot be moved") };
-        now_ms.fetch_add(i64::try_from(by.as_millis()).unwrap_or(i64::MAX), Ordering::SeqCst);
+        let by_ms = i64::try_from(by.as_millis()).unwrap_or(i64::MAX);
+        now_ms.send_modify(|now_ms| *now_ms = now_ms.saturating_add(by_ms));
+    }
+
+    /// Waits until this clock shows a Unix time in milliseconds. On a manual clock that is for whoever advances it.
+    pub async fn sleep_until_ms(&self, at_ms: i64) {
+        match &self.0 {
+            Source::System { .. } => {
+                let left_ms = u64::try_from(at_ms.saturating_sub(self.now_ms())).unwrap_or_default();
+                tokio::time::sleep(Duration::from_millis(left_ms)).await;
+            }
+            Source::Manual(now_ms) => {
+                let mut shown = now_ms.subscribe();
+                shown.wait_for(|now_ms| *now_ms >= at_ms).await.expect("the sender is held by this clock");
+            }
+        }
+    }
+
+    /// Waits for a time by this clock.
+    pub async fn sleep(&self, period: Duration) {
+        let period_ms = i64::try_from(period.as_millis()).unwrap_or(i64::MAX);
+        self.sleep_until_ms(self.now_ms().saturating_add(period_ms)).await;
     }
 
     /// Unix time in milliseconds.
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
-            Source::Manual(now_ms) => now_ms.load(Ordering::SeqCst),
+            Source::Manual(now_ms) => *now_ms.borrow(),
             Source::System { offset_s } => system_ms() + offset_s * 1000,
         }
     }
@@ -86,5 +107,26 @@ impl Stopwatch {
 
     pub fn elapsed(&self) -> Duration {
         self.0.elapsed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_manual_clock_wakes_those_whose_time_has_come() {
+        let clock = Clock::manual(0);
+        let sleeper = clock.clone();
+        let advanced = async {
+            clock.advance(Duration::from_secs(4));
+            tokio::task::yield_now().await;
+            clock.advance(Duration::from_secs(1));
+        };
+        let slept = async {
+            sleeper.sleep(Duration::from_secs(5)).await;
+            sleeper.now_ms()
+        };
+        assert_eq!(tokio::join!(slept, advanced).0, 5_000);
     }
 }
