@@ -16,7 +16,15 @@ const FINALIZER: &str = "kubernetes";
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
-        strategy: |base| Strategy { name: NameRule::DnsLabel, prepare: Some(prepare_namespace), ..base },
+        strategy: |base| Strategy {
+            name: NameRule::DnsLabel,
+            prepare: Some(prepare_namespace),
+            hold: Some(|namespace| !list(namespace, &["spec", "finalizers"]).is_empty()),
+            begin_delete: Some(|namespace, _| {
+                namespace.object_entry("status").insert("phase", "Terminating");
+            }),
+            ..base
+        },
         columns: || vec![name(), text("Status", |namespace, _| at(namespace, &["status", "phase"])), age()],
         selectable_fields: || vec![field("status.phase"), super::field_as("name", "metadata.name")],
         // Finalizers of the specification, which the object itself cannot change.

@@ -147,7 +147,12 @@ fn plan(kind: &KindInfo, value: &mut Value, options: &DeleteOptions, now_s: i64)
         }
     };
     set_dependents_finalizer(kind, value, options.propagation);
-    let held = Meta::of(value).finalizers().next().is_some() || kind.strategy.hold.is_some_and(|hold| hold(value));
+    if kind.strategy.hold.is_some_and(|hold| hold(value)) {
+        // The kind's own way of waiting, which knows no period.
+        metadata_mut(value).insert_if_absent("deletionTimestamp", || Time::from_seconds(now_s).to_rfc3339().into());
+        return Plan::Mark;
+    }
+    let held = Meta::of(value).finalizers().next().is_some();
     match (graceful, held) {
         (true, _) => Plan::Mark,
         (false, false) => Plan::Now,
@@ -313,7 +318,7 @@ mod tests {
         check(&orphans, value!({}), &options(None, None), Plan::Mark, "2026-01-01T00:00:00Z Some(0) 0 orphan");
         let mut holds = kinds::widget();
         holds.strategy.hold = Some(|_| true);
-        check(&holds, value!({}), &options(None, None), Plan::Mark, "2026-01-01T00:00:00Z Some(0) 0 ");
+        check(&holds, value!({}), &options(None, None), Plan::Mark, "2026-01-01T00:00:00Z None 0 ");
     }
 
     #[test]
