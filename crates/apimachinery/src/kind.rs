@@ -2,6 +2,7 @@
 //! records and nothing else; built-in kinds, Corten's own and users' custom resources differ only in what the record
 //! holds.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
@@ -84,6 +85,10 @@ pub struct Strategy {
     /// generation above, before admission's validating half: clears what users may not set, derives fields. The second
     /// value is the stored object on update.
     pub prepare: Option<fn(&mut Value, Option<&Value>)>,
+    /// Runs last of all preparation, on create and on update, of subresources too: what follows from who writes and when.
+    pub settle: Option<fn(&mut Value, &Write<'_>)>,
+    /// A write of `status` leaves labels, annotations, finalizers and owners as they are.
+    pub status_keeps_metadata: bool,
     /// Rules that hold for the whole object; those of one schema type are attached to the type.
     pub validate: Option<fn(Validation<'_>, &mut FieldErrors)>,
     /// Texts for `Warning:` headers on create and update.
@@ -99,6 +104,27 @@ pub struct Strategy {
     pub begin_delete: Option<fn(&mut Value, i64)>,
     /// A delete answers with the object it had, not with a `Status`.
     pub delete_returns_object: bool,
+}
+
+/// One write on its way: what it is of, by whom, and when.
+#[derive(Clone, Copy)]
+pub struct Write<'a> {
+    /// `""` for the object itself.
+    pub subresource: &'a str,
+    /// The stored object on update.
+    pub old: Option<&'a Value>,
+    /// Unix seconds.
+    pub now_s: i64,
+    pub user: Writer<'a>,
+}
+
+/// Who writes (`authentication.k8s.io/v1` `UserInfo`).
+#[derive(Clone, Copy)]
+pub struct Writer<'a> {
+    pub name: &'a str,
+    pub uid: &'a str,
+    pub groups: &'a [Str],
+    pub extra: &'a BTreeMap<Str, Vec<Str>>,
 }
 
 /// One object under validation.
@@ -123,6 +149,8 @@ impl Default for Strategy {
             unconditional_update: true,
             ttl_s: None,
             prepare: None,
+            settle: None,
+            status_keeps_metadata: false,
             validate: None,
             warn: None,
             graceful: None,

@@ -1,8 +1,9 @@
 //! Who may do what: roles and their bindings, certificate requests, leases.
 
 use corten_apimachinery::duration;
-use corten_apimachinery::kind::{Column, NameRule, Serve, Strategy};
-use corten_apimachinery::value::Value;
+use corten_apimachinery::kind::{Column, NameRule, Serve, Strategy, Write, Writer};
+use corten_apimachinery::time::Time;
+use corten_apimachinery::value::{Map, Value};
 
 use super::change::{keep, keep_metadata};
 use super::column::{NONE, age, at, at_or, labels, list, name, text, wide};
@@ -17,7 +18,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     KindRules { strategy: role, columns: binding_columns, ..KindRules::new(RBAC, "RoleBinding") },
     KindRules { strategy: role, columns: binding_columns, ..KindRules::new(RBAC, "ClusterRoleBinding") },
     KindRules {
-        strategy: |base| Strategy { prepare: Some(prepare_request), ..base },
+        strategy: |base| Strategy { prepare: Some(prepare_request), settle: Some(settle_request), ..base },
         columns: request_columns,
         selectable_fields: || vec![field("spec.signerName")],
         serve: |subresource| (subresource == "approval").then_some(Serve::Part(approve)),
@@ -30,7 +31,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(CERTIFICATES, "ClusterTrustBundle")
     },
     KindRules {
-        strategy: |base| Strategy { unconditional_update: false, ..base },
+        strategy: |base| Strategy { unconditional_update: false, status_keeps_metadata: true, ..base },
         columns: pod_request_columns,
         selectable_fields: || vec![field("spec.signerName"), field("spec.podName"), field("spec.nodeName")],
         ..KindRules::new(CERTIFICATES, "PodCertificateRequest")
@@ -61,7 +62,69 @@ fn role(base: Strategy) -> Strategy {
     Strategy { name: NameRule::PathSegment, create_on_update: true, ..base }
 }
 
-/// A request never changes but by its subresources. Who asks is filled in by admission.
+/// A new request says who made it, whatever its text claims: signers trust that. Conditions get the times they lack, and
+/// a signer does not touch those of the approver.
+fn settle_request(request: &mut Value, write: &Write<'_>) {
+    let Some(stored) = write.old else {
+        return name_requester(request, &write.user);
+    };
+    if write.subresource == "status" {
+        for kind in ["Approved", "Denied"] {
+            keep_conditions(request, stored, kind);
+        }
+    }
+    let now = Time::from_seconds(write.now_s).to_rfc3339();
+    let Some(conditions) = request.at_mut(&["status", "conditions"]).and_then(Value::as_array_mut) else { return };
+    for condition in conditions {
+        date_condition(condition, list(stored, &["status", "conditions"]), &now);
+    }
+}
+
+fn name_requester(request: &mut Value, user: &Writer<'_>) {
+    let spec = request.object_entry("spec");
+    let text = |text: &str| (!text.is_empty()).then(|| Value::from(text));
+    let groups: Vec<Value> = user.groups.iter().map(|group| Value::from(group.clone())).collect();
+    let extra: Map = user.extra.iter().map(|(key, values)| (key.clone(), values.clone().into())).collect();
+    for (field, value) in [
+        ("username", text(user.name)),
+        ("uid", text(user.uid)),
+        ("groups", (!groups.is_empty()).then_some(Value::Array(groups))),
+        ("extra", (!extra.is_empty()).then_some(Value::Object(extra))),
+    ] {
+        match value {
+            Some(value) => spec.insert(field, value),
+            None => spec.remove(field),
+        };
+    }
+}
+
+/// Gives conditions of one type their stored content, unless some came or went: validation refuses that.
+fn keep_conditions(request: &mut Value, stored: &Value, kind: &str) {
+    let path = ["status", "conditions"];
+    let of_kind = |condition: &&Value| condition.str_at(&["type"]) == kind;
+    let kept: Vec<Value> = list(stored, &path).iter().filter(of_kind).cloned().collect();
+    if list(request, &path).iter().filter(of_kind).count() != kept.len() {
+        return;
+    }
+    let Some(conditions) = request.at_mut(&path).and_then(Value::as_array_mut) else { return };
+    let places = conditions.iter_mut().filter(|condition| condition.str_at(&["type"]) == kind);
+    places.zip(kept).for_each(|(place, kept)| *place = kept);
+}
+
+fn date_condition(condition: &mut Value, stored: &[Value], now: &str) {
+    let same =
+        |other: &&Value| ["type", "status"].iter().all(|field| other.str_at(&[field]) == condition.str_at(&[field]));
+    let since = stored.iter().find(same).map_or("", |stored| stored.str_at(&["lastTransitionTime"]));
+    let since = if since.is_empty() { now } else { since }.to_owned();
+    let Some(fields) = condition.as_object_mut() else { return };
+    for (field, time) in [("lastUpdateTime", now.to_owned()), ("lastTransitionTime", since)] {
+        if fields.get(field).is_none_or(Value::is_null) {
+            fields.insert(field, time);
+        }
+    }
+}
+
+/// A request never changes but by its subresources.
 fn prepare_request(request: &mut Value, stored: Option<&Value>) {
     if let Some(stored) = stored {
         keep(request, stored, "spec");
@@ -182,6 +245,40 @@ mod tests {
         });
         check(CERTIFICATES, "CertificateSigningRequest", &request, &["s", "u", "60m", "Approved,Issued"]);
         check(CERTIFICATES, "CertificateSigningRequest", &value!({}), &["<none>", "", "<none>", "Pending"]);
+    }
+
+    fn written(subresource: &str, mut request: Value, stored: Option<&Value>) -> Value {
+        let (groups, extra) = (["staff".into()], [("k".into(), vec!["v".into()])].into());
+        let user = Writer { name: "ann", uid: "", groups: &groups, extra: &extra };
+        settle_request(&mut request, &Write { subresource, old: stored, now_s: 0, user });
+        request
+    }
+
+    #[test]
+    fn a_request_cannot_lie_about_who_makes_it() {
+        let lie =
+            value!({"spec": {"username": "root", "uid": "0", "groups": ["system:masters"], "extra": {"a": ["b"]}}});
+        let truth = value!({"spec": {"username": "ann", "groups": ["staff"], "extra": {"k": ["v"]}}});
+        assert_eq!(written("", lie, None), truth);
+    }
+
+    #[test]
+    fn conditions_are_dated_and_the_approvers_stay() {
+        let (then, now) = ("2026-01-01T00:00:00Z", "1970-01-01T00:00:00Z");
+        let approved =
+            value!({"type": "Approved", "status": "True", "lastUpdateTime": then, "lastTransitionTime": then});
+        let stored = value!({"status": {"conditions": [(approved.clone())]}});
+        let request = value!({"status": {"conditions": [
+            {"type": "Approved", "status": "True", "reason": "mine"}, {"type": "Failed", "status": "True"}
+        ]}});
+        let failed = value!({"type": "Failed", "status": "True", "lastUpdateTime": now, "lastTransitionTime": now});
+        assert_eq!(
+            written("status", request.clone(), Some(&stored)).at(&["status", "conditions"]),
+            Some(&Value::Array(vec![approved, failed]))
+        );
+        let again = written("approval", request, Some(&stored));
+        let again = &list(&again, &["status", "conditions"])[0];
+        assert_eq!((again.str_at(&["reason"]), again.str_at(&["lastTransitionTime"])), ("mine", then));
     }
 
     #[test]

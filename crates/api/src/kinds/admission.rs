@@ -34,12 +34,12 @@ pub(crate) const KINDS: &[KindRules] = &[
 ];
 
 fn numbered(base: Strategy) -> Strategy {
-    Strategy { generation: true, ..base }
+    Strategy { generation: true, status_keeps_metadata: true, ..base }
 }
 
 /// Numbered, and never overwritten blindly.
 fn guarded(base: Strategy) -> Strategy {
-    Strategy { generation: true, unconditional_update: false, ..base }
+    Strategy { generation: true, unconditional_update: false, status_keeps_metadata: true, ..base }
 }
 
 fn webhooks() -> Vec<Column> {

@@ -26,6 +26,11 @@ pub(crate) fn keep_metadata(new: &mut Value, stored: &Value) {
     }
 }
 
+/// Gives one field of metadata the stored value again.
+pub(crate) fn keep_in_metadata(new: &mut Value, stored: &Value, field: &str) {
+    keep_in(new.object_entry("metadata"), stored.get("metadata").and_then(Value::as_object), field);
+}
+
 fn keep_in(object: &mut Map, stored: Option<&Map>, field: &str) {
     match stored.and_then(|stored| stored.get(field)) {
         Some(value) => {

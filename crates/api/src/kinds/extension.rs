@@ -17,6 +17,7 @@ pub(crate) const KINDS: &[KindRules] = &[KindRules {
     strategy: |base| Strategy {
         generation: true,
         unconditional_update: false,
+        status_keeps_metadata: true,
         prepare: Some(note_stored_version),
         begin_delete: Some(wait_for_objects),
         validate: Some(definition::validate),

@@ -46,6 +46,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "IPAddress")
     },
     KindRules {
+        strategy: |base| Strategy { status_keeps_metadata: true, ..base },
         columns: || {
             vec![
                 name(),

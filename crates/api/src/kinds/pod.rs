@@ -14,6 +14,7 @@ pub(crate) const KINDS: &[KindRules] = &[KindRules {
     strategy: |base| Strategy {
         generation: true,
         prepare: Some(prepare::prepare),
+        settle: Some(prepare::settle),
         warn: Some(super::warning::pod),
         graceful: Some(grace_period_s),
         ..base

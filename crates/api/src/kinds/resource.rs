@@ -15,6 +15,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "DeviceClass")
     },
     KindRules {
+        strategy: |base| Strategy { status_keeps_metadata: true, ..base },
         columns: || vec![name(), text("State", |claim, _| state(claim).into()), age()],
         ..KindRules::new(GROUP, "ResourceClaim")
     },
@@ -34,7 +35,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "ResourceSlice")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, ..base },
+        strategy: |base| Strategy { generation: true, status_keeps_metadata: true, ..base },
         columns: || {
             vec![
                 name(),

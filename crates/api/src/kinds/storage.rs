@@ -1,6 +1,7 @@
 //! Persistent volumes and claims, storage classes, CSI.
 
-use corten_apimachinery::kind::{Column, Strategy};
+use corten_apimachinery::kind::{Column, Strategy, Write};
+use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 
@@ -18,7 +19,12 @@ const DEFAULT_CLASS: [&str; 2] =
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
-        strategy: |base| Strategy { prepare: Some(prepare_volume), warn: Some(warning::volume), ..base },
+        strategy: |base| Strategy {
+            prepare: Some(prepare_volume),
+            settle: Some(date_phase),
+            warn: Some(warning::volume),
+            ..base
+        },
         columns: volume_columns,
         // Once a mistake, now relied upon.
         selectable_fields: || vec![field_as("name", "metadata.name")],
@@ -36,7 +42,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "VolumeAttributesClass")
     },
     KindRules {
-        strategy: |base| Strategy { unconditional_update: false, ..base },
+        strategy: |base| Strategy { unconditional_update: false, status_keeps_metadata: true, ..base },
         columns: || {
             vec![
                 name(),
@@ -73,6 +79,21 @@ fn prepare_volume(volume: &mut Value, stored: Option<&Value>) {
             fields.insert("status", value!({"phase": "Pending", "lastPhaseTransitionTime": created}));
         }
     }
+}
+
+/// Since when the volume is in its phase, where whoever writes the status does not say it.
+fn date_phase(volume: &mut Value, write: &Write<'_>) {
+    let Some(stored) = write.old.filter(|_| write.subresource == "status") else { return };
+    let since = |volume: &Value| volume.str_at(&["status", "lastPhaseTransitionTime"]).to_owned();
+    let phase = |volume: &Value| volume.str_at(&["status", "phase"]).to_owned();
+    let (said, was) = (since(volume), since(stored));
+    let now = Time::from_seconds(write.now_s).to_rfc3339();
+    let since = match phase(volume) == phase(stored) {
+        true if said.is_empty() && !was.is_empty() => was,
+        false if said.is_empty() || said == was => now.to_string(),
+        _ => return,
+    };
+    volume.object_entry("status").insert("lastPhaseTransitionTime", since);
 }
 
 fn prepare_claim(claim: &mut Value, stored: Option<&Value>) {
@@ -272,6 +293,22 @@ mod tests {
         let mut changed = value!({"metadata": {}, "spec": {"a": 2}});
         number_changes(&mut changed, Some(&stored));
         assert_eq!(changed.i64_at(&["metadata", "generation"]), Some(1));
+    }
+
+    #[test]
+    fn phases_are_dated() {
+        let extra = std::collections::BTreeMap::new();
+        let user = corten_apimachinery::kind::Writer { name: "n", uid: "", groups: &[], extra: &extra };
+        let stored = value!({"status": {"phase": "Pending", "lastPhaseTransitionTime": "2026-01-01T00:00:00Z"}});
+        let since = |status: Value| {
+            let mut volume = value!({"status": status});
+            date_phase(&mut volume, &Write { subresource: "status", old: Some(&stored), now_s: 0, user });
+            volume.str_at(&["status", "lastPhaseTransitionTime"]).to_owned()
+        };
+        assert_eq!(since(value!({"phase": "Pending"})), "2026-01-01T00:00:00Z");
+        assert_eq!(since(value!({"phase": "Bound"})), "1970-01-01T00:00:00Z");
+        let own = value!({"phase": "Bound", "lastPhaseTransitionTime": "2026-02-02T00:00:00Z"});
+        assert_eq!(since(own), "2026-02-02T00:00:00Z");
     }
 
     #[test]

@@ -5,7 +5,7 @@ use corten_apimachinery::kind::{Column, Propagation, Strategy};
 use corten_apimachinery::value::{Str, Value};
 
 use super::KindRules;
-use super::change::{differs, raise_generation};
+use super::change::{differs, keep_in_metadata, raise_generation};
 use super::column::{NONE, age, containers, int, integer, labels, name, selector, selector_text, text, wide};
 use super::{computed, warning};
 
@@ -19,6 +19,11 @@ pub(crate) const KINDS: &[KindRules] = &[
                 // Annotations count too: they carry a rollout's cause.
                 if let Some(stored) = stored.filter(|stored| differs(new, stored, &["metadata", "annotations"])) {
                     raise_generation(new, stored);
+                }
+            }),
+            settle: Some(|new, write| {
+                if let Some(stored) = write.old.filter(|_| write.subresource == "status") {
+                    keep_in_metadata(new, stored, "labels");
                 }
             }),
             warn: Some(|new, stored| warning::named_workload(new, stored, TEMPLATE)),

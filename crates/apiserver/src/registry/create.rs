@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apimachinery::field::FieldErrors;
-use corten_apimachinery::kind::{KindInfo, Validation};
+use corten_apimachinery::kind::{KindInfo, Validation, Write};
 use corten_apimachinery::meta::{self, metadata_mut};
 use corten_apimachinery::status::{Details, Status};
 use corten_apimachinery::value::Value;
@@ -92,7 +92,7 @@ impl Registry {
         metadata::set_system_fields(&mut value, &self.0.clock, &self.0.random);
         let generated = metadata::generate_name(&mut value, &self.0.random);
         metadata::settle_namespace(kind, &target.namespace, &mut value)?;
-        value = prepare_new(kind, value)?;
+        value = prepare_new(kind, value, &self.write(context, "", None))?;
         warnings.extend(check(kind, &value, None, "")?);
         let mut chain = self.admission(context, target, Operation::Create, None, options.dry_run);
         value = chain.validate(value).await?;
@@ -149,7 +149,7 @@ pub(super) fn time_to_live(kind: &KindInfo) -> Option<Duration> {
 }
 
 /// What every kind has in common when it begins.
-fn prepare_new(kind: &KindInfo, mut value: Value) -> Result<Value, Status> {
+fn prepare_new(kind: &KindInfo, mut value: Value, write: &Write<'_>) -> Result<Value, Status> {
     if kind.strategy.status
         && !kind.strategy.status_on_create
         && let Some(map) = value.as_object_mut()
@@ -161,6 +161,9 @@ fn prepare_new(kind: &KindInfo, mut value: Value) -> Result<Value, Status> {
     }
     if let Some(prepare) = kind.strategy.prepare {
         prepare(&mut value, None);
+    }
+    if let Some(settle) = kind.strategy.settle {
+        settle(&mut value, write);
     }
     // A struct that is never absent may have been taken away, and a default may follow from what was prepared; upstream
     // has both because it reads the object back.

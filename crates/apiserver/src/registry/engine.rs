@@ -2,15 +2,16 @@
 
 use std::sync::Arc;
 
-use corten_apimachinery::kind::{GroupVersionKind, KindInfo};
+use corten_apimachinery::kind::{GroupVersionKind, KindInfo, Write, Writer};
 use corten_apimachinery::status::Status;
-use corten_apimachinery::value::Str;
+use corten_apimachinery::value::{Str, Value};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 use corten_store::Store;
 use tokio::sync::watch;
 
+use super::Context;
 use super::kinds::KindSet;
 use super::seal::Sealer;
 use super::storage::{Opener, Storage};
@@ -80,6 +81,13 @@ impl Registry {
         for prefix in prefixes {
             self.0.caches.close(prefix);
         }
+    }
+
+    /// The circumstances of a write, for the rules of its kind.
+    pub(super) fn write<'a>(&self, context: &'a Context, subresource: &'a str, old: Option<&'a Value>) -> Write<'a> {
+        let user = &context.user;
+        let user = Writer { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra };
+        Write { subresource, old, now_s: self.0.clock.now_s(), user }
     }
 
     /// The record of the stored version of a kind. A kind that is not stored has no verbs here.

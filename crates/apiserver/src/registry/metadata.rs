@@ -51,6 +51,17 @@ pub(super) fn keep_system_fields(new: &mut Value, old: &Value) {
     }
 }
 
+/// What users say about an object stays as stored.
+pub(super) fn keep_user_fields(new: &mut Value, old: &Value) {
+    let metadata = metadata_mut(new);
+    for field in ["labels", "annotations", "finalizers", "ownerReferences"] {
+        match old.at(&["metadata", field]) {
+            Some(value) => metadata.insert(field, value.clone()),
+            None => metadata.remove(field),
+        };
+    }
+}
+
 /// A name out of `metadata.generateName`, if that is what the object asks for.
 pub(super) fn generate_name(value: &mut Value, random: &Random) -> bool {
     let metadata = metadata_mut(value);

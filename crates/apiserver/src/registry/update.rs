@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use corten_apimachinery::field::{FieldErrors, FieldPath};
-use corten_apimachinery::kind::{KindInfo, Serve};
+use corten_apimachinery::kind::{KindInfo, Serve, Write};
 use corten_apimachinery::managed;
 use corten_apimachinery::meta::{Meta, metadata_mut};
 use corten_apimachinery::status::Status;
@@ -127,7 +127,8 @@ impl Rewrite<'_> {
             kind.schema.default(&mut new);
             warnings.extend(metadata::dedup_owners(&mut new, true));
         }
-        prepare(self.target, &mut new, &old)?;
+        let write = self.registry.write(context, &target.subresource, Some(&old));
+        prepare(self.target, &mut new, &old, &write)?;
         warnings.extend(check(kind, &new, Some(&old), &self.target.subresource)?);
         new = chain.validate(new).await?;
         warnings.extend(chain.into_warnings());
@@ -208,7 +209,7 @@ pub(super) fn settle_identity(target: &Target, value: &mut Value) -> Result<(), 
 }
 
 /// What the request may not change is as stored; what follows from the change is derived.
-fn prepare(target: &Target, new: &mut Value, old: &Value) -> Result<(), Status> {
+fn prepare(target: &Target, new: &mut Value, old: &Value, write: &Write<'_>) -> Result<(), Status> {
     let kind = &target.kind;
     metadata::settle_namespace(kind, &target.namespace, new)?;
     let serve = serve_of(target)?;
@@ -221,6 +222,9 @@ fn prepare(target: &Target, new: &mut Value, old: &Value) -> Result<(), Status> 
                 take_over(&mut whole, new, part);
             }
             *new = whole;
+            if kind.strategy.status_keeps_metadata {
+                metadata::keep_user_fields(new, old);
+            }
         }
         Some(Serve::Part(filter)) => filter(new, old),
         Some(Serve::Scale(_) | Serve::Handler) => {}
@@ -229,6 +233,9 @@ fn prepare(target: &Target, new: &mut Value, old: &Value) -> Result<(), Status> 
     if let Some(prepare) = kind.strategy.prepare.filter(|_| serve.is_none()) {
         prepare(new, Some(old));
         kind.schema.default(new);
+    }
+    if let Some(settle) = kind.strategy.settle {
+        settle(new, write);
     }
     let generation = Meta::of(old).generation();
     if kind.strategy.generation && Meta::of(new).generation() == generation && differs_in_intent(new, old) {

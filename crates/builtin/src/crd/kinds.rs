@@ -88,6 +88,7 @@ fn strategy(version: &Value) -> Strategy {
         generation: true,
         status: version.at(&["subresources", "status"]).is_some(),
         unconditional_update: false,
+        status_keeps_metadata: true,
         ..Strategy::default()
     }
 }

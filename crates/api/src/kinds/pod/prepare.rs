@@ -1,10 +1,11 @@
 //! What the server decides about a pod, and what its subresources may change.
 
+use corten_apimachinery::kind::Write;
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
 
 use super::quality;
-use crate::kinds::change::{keep, keep_metadata};
+use crate::kinds::change::{keep, keep_in_metadata, keep_metadata};
 use crate::kinds::column::list;
 
 /// A new pod is pending, has its quality-of-service class, and its scheduling constraints select by its own labels
@@ -24,6 +25,33 @@ pub(super) fn prepare(pod: &mut Value, stored: Option<&Value>) {
         fields.insert("status", status);
     }
     select_by_own_labels(pod);
+}
+
+/// A write of the status changes neither owners nor the quality-of-service class, and forgets no generation that was
+/// observed: kubelets leave these out.
+pub(super) fn settle(pod: &mut Value, write: &Write<'_>) {
+    let Some(stored) = write.old.filter(|_| write.subresource == "status") else { return };
+    keep_in_metadata(pod, stored, "ownerReferences");
+    let Some(old) = stored.get("status") else { return };
+    let status = pod.object_entry("status");
+    for field in ["qosClass", "observedGeneration"] {
+        keep_if_unset(status, old, field);
+    }
+    let Some(conditions) = status.get_mut("conditions").and_then(Value::as_array_mut) else { return };
+    for condition in conditions.iter_mut() {
+        let same = |other: &&Value| other.str_at(&["type"]) == condition.str_at(&["type"]);
+        let Some(old) = list(old, &["conditions"]).iter().find(same) else { continue };
+        if let Some(condition) = condition.as_object_mut() {
+            keep_if_unset(condition, old, "observedGeneration");
+        }
+    }
+}
+
+fn keep_if_unset(fields: &mut Map, stored: &Value, field: &str) {
+    let unset = |value: &Value| matches!(value, Value::Null | Value::Int(0)) || value.as_str() == Some("");
+    if let Some(value) = stored.get(field).filter(|_| fields.get(field).is_none_or(unset)) {
+        fields.insert(field, value.clone());
+    }
 }
 
 fn gated(since: &str) -> Value {
@@ -144,6 +172,33 @@ mod tests {
             Some(
                 &value!({"phase": "Pending", "qosClass": "BestEffort", "conditions": [(gated("2026-01-01T00:00:00Z"))]})
             )
+        );
+    }
+
+    #[test]
+    fn a_status_leaves_what_kubelets_do_not_know() {
+        let stored = value!({
+            "metadata": {"name": "a", "ownerReferences": [{"uid": "o"}]},
+            "status": {"qosClass": "Burstable", "conditions": [{"type": "Ready", "observedGeneration": 2}]}
+        });
+        let mut pod = value!({
+            "metadata": {"name": "a", "labels": {"b": "c"}},
+            "status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
+        });
+        let extra = std::collections::BTreeMap::new();
+        let user = corten_apimachinery::kind::Writer { name: "n", uid: "", groups: &[], extra: &extra };
+        let write = |subresource| Write { subresource, old: Some(&stored), now_s: 0, user };
+        let before = pod.clone();
+        settle(&mut pod, &write(""));
+        assert_eq!(pod, before);
+        settle(&mut pod, &write("status"));
+        assert_eq!(
+            pod,
+            value!({
+                "metadata": {"name": "a", "labels": {"b": "c"}, "ownerReferences": [{"uid": "o"}]},
+                "status": {"phase": "Running", "qosClass": "Burstable",
+                    "conditions": [{"type": "Ready", "status": "True", "observedGeneration": 2}]}
+            })
         );
     }
 
