@@ -1,27 +1,43 @@
 //! Upstream's admission plugins, one a file, in upstream's order.
 
+mod certificates;
 mod lifecycle;
 mod priority;
+mod protection;
+mod taints;
 mod tolerations;
 
 use std::sync::Arc;
 
 use corten_apimachinery::status::Status;
 use corten_apiserver::admission::{Admission, AdmissionRequest};
+use corten_apiserver::auth::Authorizer;
 
+pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
 pub use lifecycle::NamespaceLifecycle;
 pub use priority::Priority;
+pub use protection::StorageObjectInUseProtection;
+pub use taints::TaintNodesByCondition;
 pub use tolerations::DefaultTolerationSeconds;
 
 use crate::lookup::{Lookup, Resource};
 use crate::rbac::escalation::Escalation;
 
-/// The chain of every server.
-pub fn chain(lookup: &Arc<dyn Lookup>, escalation: Escalation) -> Vec<Arc<dyn Admission>> {
+/// The chain of every server. `authorizer` is asked about what no request's path names.
+pub fn chain(
+    lookup: &Arc<dyn Lookup>,
+    authorizer: &Arc<dyn Authorizer>,
+    escalation: Escalation,
+) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(NamespaceLifecycle::new(lookup.clone())),
+        Arc::new(TaintNodesByCondition),
         Arc::new(Priority::new(lookup.clone())),
         Arc::new(DefaultTolerationSeconds),
+        Arc::new(StorageObjectInUseProtection),
+        Arc::new(CertificateApproval::new(authorizer.clone())),
+        Arc::new(CertificateSigning::new(authorizer.clone())),
+        Arc::new(CertificateSubjectRestriction),
         Arc::new(escalation),
     ]
 }

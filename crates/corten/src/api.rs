@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use corten_apiserver::auth::{AUTHENTICATED, User};
+use corten_apiserver::auth::{AUTHENTICATED, Authorizer, User};
 use corten_apiserver::connect::{Connectors, Routes};
 use corten_apiserver::health::{Check, Checks, VersionInfo};
 use corten_apiserver::http::access::Access;
@@ -46,7 +46,8 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
     let reads: Arc<dyn Lookup> = lookup.clone();
-    let plugins = admission::chain(&reads, Escalation::new(rbac.clone(), server.clone()));
+    let authorizer: Arc<dyn Authorizer> = Arc::new(rbac.clone());
+    let plugins = admission::chain(&reads, &authorizer, Escalation::new(rbac.clone(), server.clone()));
     let sealer = Arc::new(Sealing::new(keys, &SEALED));
     let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());
@@ -63,11 +64,8 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     checks.register("store", true, Arc::new(StoreCheck(store)));
     let mut connectors = Connectors::default();
     access::register(&mut connectors, &rbac, &clock);
-    let access = Access {
-        authenticators: vec![Arc::new(ClientCertificates)],
-        authorizers: vec![Arc::new(rbac)],
-        anonymous: true,
-    };
+    let access =
+        Access { authenticators: vec![Arc::new(ClientCertificates)], authorizers: vec![authorizer], anonymous: true };
     Ok(Api::new(ApiConfig {
         registry,
         access,
