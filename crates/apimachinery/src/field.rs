@@ -64,6 +64,8 @@ pub enum FieldErrorKind {
     Required,
     Duplicate,
     Invalid,
+    /// As `Invalid`, but the value is not printed.
+    InvalidUnshown,
     NotSupported,
     Forbidden,
     TooLong,
@@ -81,7 +83,7 @@ impl FieldErrorKind {
             Self::NotFound => "FieldValueNotFound",
             Self::Required => "FieldValueRequired",
             Self::Duplicate => "FieldValueDuplicate",
-            Self::Invalid => "FieldValueInvalid",
+            Self::Invalid | Self::InvalidUnshown => "FieldValueInvalid",
             Self::NotSupported => "FieldValueNotSupported",
             Self::Forbidden => "FieldValueForbidden",
             Self::TooLong => "FieldValueTooLong",
@@ -98,7 +100,7 @@ impl FieldErrorKind {
             Self::NotFound => "Not found",
             Self::Required => "Required value",
             Self::Duplicate => "Duplicate value",
-            Self::Invalid | Self::TypeInvalid => "Invalid value",
+            Self::Invalid | Self::InvalidUnshown | Self::TypeInvalid => "Invalid value",
             Self::NotSupported => "Unsupported value",
             Self::Forbidden => "Forbidden",
             Self::TooLong => "Too long",
@@ -127,6 +129,7 @@ impl FieldError {
         if !matches!(
             self.kind,
             FieldErrorKind::Required
+                | FieldErrorKind::InvalidUnshown
                 | FieldErrorKind::Forbidden
                 | FieldErrorKind::TooLong
                 | FieldErrorKind::TooShort
@@ -203,6 +206,11 @@ impl FieldErrors {
         self.push(FieldErrorKind::Invalid, path, value, detail);
     }
 
+    /// An invalid value that says nothing by itself: a whole struct.
+    pub fn invalid_unshown(&mut self, path: &FieldPath, detail: impl Into<String>) {
+        self.push(FieldErrorKind::InvalidUnshown, path, Value::Null, detail);
+    }
+
     pub fn forbidden(&mut self, path: &FieldPath, detail: impl Into<String>) {
         self.push(FieldErrorKind::Forbidden, path, Value::Null, detail);
     }
@@ -277,6 +285,7 @@ mod tests {
         check(|path, e| e.required(path, ""), "spec.ports[1]: Required value");
         check(|path, e| e.invalid(path, -1, "must be positive"), "spec.ports[1]: Invalid value: -1: must be positive");
         check(|path, e| e.invalid(path, "a\"b\n\u{1}", ""), r#"spec.ports[1]: Invalid value: "a\"b\n\x01""#);
+        check(|path, e| e.invalid_unshown(path, "one of two"), "spec.ports[1]: Invalid value: one of two");
         check(|path, e| e.too_many(path, 3, 1), "spec.ports[1]: Too many: 3: must have at most 1 item");
         check(|path, e| e.too_long(path, 63), "spec.ports[1]: Too long: may not be more than 63 bytes");
         check(
