@@ -12,6 +12,7 @@
 //! or pointer. New fields are inserted anywhere; the walk restores the canonical order.
 
 mod defaults;
+pub(crate) mod validation;
 
 use corten_apimachinery::schema::table::ValidateFn;
 use corten_apimachinery::value::Map;

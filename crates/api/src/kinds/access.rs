@@ -8,15 +8,30 @@ use corten_apimachinery::value::{Map, Value};
 use super::change::{keep, keep_metadata};
 use super::column::{NONE, age, at, at_or, labels, list, name, text, wide};
 use super::{KindRules, field};
+use crate::rules::validation::rbac;
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
 
 pub(crate) const KINDS: &[KindRules] = &[
-    KindRules { strategy: role, ..KindRules::new(RBAC, "Role") },
-    KindRules { strategy: role, ..KindRules::new(RBAC, "ClusterRole") },
-    KindRules { strategy: role, columns: binding_columns, ..KindRules::new(RBAC, "RoleBinding") },
-    KindRules { strategy: role, columns: binding_columns, ..KindRules::new(RBAC, "ClusterRoleBinding") },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(rbac::role), ..role(base) },
+        ..KindRules::new(RBAC, "Role")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(rbac::cluster_role), ..role(base) },
+        ..KindRules::new(RBAC, "ClusterRole")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(rbac::role_binding), ..role(base) },
+        columns: binding_columns,
+        ..KindRules::new(RBAC, "RoleBinding")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(rbac::cluster_role_binding), ..role(base) },
+        columns: binding_columns,
+        ..KindRules::new(RBAC, "ClusterRoleBinding")
+    },
     KindRules {
         strategy: |base| Strategy { prepare: Some(prepare_request), settle: Some(settle_request), ..base },
         columns: request_columns,

@@ -9,6 +9,7 @@ use super::column::{
     selector, since, text, wide,
 };
 use super::{KindRules, computed, warning};
+use crate::rules::validation::{cron_job, job};
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
@@ -17,6 +18,7 @@ pub(crate) const KINDS: &[KindRules] = &[
             default_propagation: Propagation::Orphan,
             prepare: Some(own_pods),
             warn: Some(|new, stored| warning::named_workload(new, stored, &["spec", "template"])),
+            validate: Some(job::job),
             ..base
         },
         columns: job_columns,
@@ -28,7 +30,12 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("batch", "Job")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, warn: Some(warning::cron_job), ..base },
+        strategy: |base| Strategy {
+            generation: true,
+            warn: Some(warning::cron_job),
+            validate: Some(cron_job::cron_job),
+            ..base
+        },
         columns: cron_job_columns,
         ..KindRules::new("batch", "CronJob")
     },

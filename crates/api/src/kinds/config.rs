@@ -6,6 +6,7 @@ use corten_apimachinery::value::{Map, Value};
 
 use super::column::{age, at, boolean, count, flag, int, integer, name, plain, text};
 use super::{KindRules, field, warning};
+use crate::rules::validation::policy;
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
@@ -45,7 +46,12 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("", "ResourceQuota")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, unconditional_update: false, ..base },
+        strategy: |base| Strategy {
+            generation: true,
+            unconditional_update: false,
+            validate: Some(policy::disruption_budget),
+            ..base
+        },
         columns: budget_columns,
         ..KindRules::new("policy", "PodDisruptionBudget")
     },

@@ -8,6 +8,7 @@ use super::KindRules;
 use super::change::{differs, keep_in_metadata, raise_generation};
 use super::column::{NONE, age, containers, int, integer, labels, name, selector, selector_text, text, wide};
 use super::{computed, warning};
+use crate::rules::validation::apps;
 
 const TEMPLATE: &[&str] = &["spec", "template"];
 
@@ -27,6 +28,7 @@ pub(crate) const KINDS: &[KindRules] = &[
                 }
             }),
             warn: Some(|new, stored| warning::named_workload(new, stored, TEMPLATE)),
+            validate: Some(apps::deployment),
             ..base
         },
         columns: || {
@@ -49,13 +51,19 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             generation: true,
             warn: Some(|new, stored| warning::named_workload(new, stored, TEMPLATE)),
+            validate: Some(apps::replica_set),
             ..base
         },
         columns: replica_columns,
         ..KindRules::new("apps", "ReplicaSet")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, warn: Some(warning::stateful_set), ..base },
+        strategy: |base| Strategy {
+            generation: true,
+            warn: Some(warning::stateful_set),
+            validate: Some(apps::stateful_set),
+            ..base
+        },
         columns: || {
             let mut columns = vec![name(), text("Ready", |set, _| ready_of(set)), age()];
             columns.extend(template_columns());
@@ -68,12 +76,17 @@ pub(crate) const KINDS: &[KindRules] = &[
             generation: true,
             prepare: Some(template_generation),
             warn: Some(|new, stored| warning::template(new, stored, TEMPLATE)),
+            validate: Some(apps::daemon_set),
             ..base
         },
         columns: daemon_set_columns,
         ..KindRules::new("apps", "DaemonSet")
     },
-    KindRules { columns: revision_columns, ..KindRules::new("apps", "ControllerRevision") },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(apps::controller_revision), ..base },
+        columns: revision_columns,
+        ..KindRules::new("apps", "ControllerRevision")
+    },
     KindRules {
         strategy: |base| Strategy {
             generation: true,

@@ -7,3 +7,4 @@ mod facts;
 mod golden;
 mod hostile;
 mod kinds;
+mod validation;
