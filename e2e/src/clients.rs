@@ -10,7 +10,7 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
-use crate::server::{Server, corten_program};
+use crate::server::{Flush, Server, corten_program};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -40,7 +40,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     for name in &names {
         let command = prepare(name, &arguments.programs).with_context(|| format!("cannot prepare {name}"))?;
         let mut server = if arguments.real {
-            Server::real(&arguments.programs, &[]).await?
+            Server::real(&arguments.programs, Flush::Never, &[]).await?
         } else {
             Server::corten(&corten_program(arguments.corten.clone())?)?
         };

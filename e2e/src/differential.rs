@@ -25,7 +25,7 @@ use corten_stdx::random::Random;
 use serde_json::json;
 
 use crate::http::{Client, Request};
-use crate::server::{Server, corten_program};
+use crate::server::{Flush, Server, corten_program};
 use known::Known;
 use report::Report;
 use scenario::Scenario;
@@ -76,10 +76,10 @@ fn folder() -> PathBuf {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let folder = folder();
-    let left = Server::real(&arguments.programs, &[]).await?;
+    let left = Server::real(&arguments.programs, Flush::Never, &[]).await?;
     let right = if arguments.real_twice {
         let altered: Vec<&str> = arguments.altered.iter().map(String::as_str).collect();
-        Server::real(&arguments.programs, &altered).await?
+        Server::real(&arguments.programs, Flush::Never, &altered).await?
     } else {
         Server::corten(&corten_program(arguments.corten.clone())?)?
     };

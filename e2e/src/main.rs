@@ -1,6 +1,7 @@
 //! Judgement by strangers. `differential` sends the same requests to the real Kubernetes and to Corten and compares the
 //! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `real` keeps a real control plane running to look at by hand.
 
+mod bench;
 mod clients;
 mod differential;
 mod http;
@@ -15,7 +16,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::{Parser, Subcommand};
 
-use server::Server;
+use server::{Flush, Server};
 
 #[derive(Parser)]
 #[command(name = "corten-e2e", about = "Judgement by strangers")]
@@ -30,6 +31,8 @@ enum Verb {
     Differential(differential::Arguments),
     /// Real clients, as they come, against Corten.
     Clients(clients::Arguments),
+    /// The same load on the real Kubernetes and on Corten, alternately; prints a table.
+    Bench(bench::Arguments),
     /// Starts etcd and kube-apiserver, prints the kubeconfig, and ends them when standard input ends.
     Real {
         /// The folder that e2e/yardstick/build.sh prints.
@@ -54,8 +57,9 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Verb::Differential(arguments) => differential::run(arguments).await,
         Verb::Clients(arguments) => clients::run(arguments).await,
+        Verb::Bench(arguments) => bench::run(arguments).await,
         Verb::Real { programs } => {
-            let server = Server::real(&programs, &[]).await?;
+            let server = Server::real(&programs, Flush::Never, &[]).await?;
             println!("export KUBECONFIG={}", server.kubeconfig.display());
             stdin().read_to_end(&mut Vec::new())?;
             server.stop()?;

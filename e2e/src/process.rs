@@ -32,6 +32,10 @@ impl Process {
         Ok(Self { name, command: guarded, child, log })
     }
 
+    pub(crate) fn identity(&self) -> (&'static str, u32) {
+        (self.name, self.child.id())
+    }
+
     /// Kills it without warning and starts it again as it was.
     pub(crate) fn restart(&mut self) -> Result<()> {
         self.child.kill()?;

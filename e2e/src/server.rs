@@ -19,6 +19,15 @@ use crate::process::{Process, wait};
 /// The real control plane takes two seconds on a quiet machine and twenty on a busy one.
 const READY_LIMIT: Duration = Duration::from_secs(120);
 
+/// Whether the real store flushes what it acknowledges. Corten's always does.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flush {
+    /// For tests: the directory lives as long as they do.
+    Never,
+    /// For measurements.
+    Durable,
+}
+
 pub(crate) struct Server {
     pub(crate) name: &'static str,
     pub(crate) kubeconfig: PathBuf,
@@ -30,12 +39,12 @@ pub(crate) struct Server {
 
 impl Server {
     /// etcd and kube-apiserver from the folder `programs`; `extra` are further flags of the latter. No controllers.
-    pub(crate) async fn real(programs: &Path, extra: &[&str]) -> Result<Self> {
+    pub(crate) async fn real(programs: &Path, flush: Flush, extra: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [port, etcd_port, peer_port] = free_ports()?;
         let files = pki::write(folder.path())?;
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
-        let etcd = Process::start("etcd", &etcd(programs, folder.path(), &etcd_url, peer_port), folder.path())?;
+        let etcd = Process::start("etcd", &etcd(programs, folder.path(), &etcd_url, peer_port, flush), folder.path())?;
         let mut command = apiserver(programs, folder.path(), &etcd_url, port);
         command.args(extra);
         let api = Process::start("kube-apiserver", &command, folder.path())?;
@@ -66,6 +75,11 @@ impl Server {
 
     pub(crate) fn client(&self) -> Result<Client> {
         Client::new(&Endpoint::read(&self.kubeconfig)?)
+    }
+
+    /// Names and ids of the processes.
+    pub(crate) fn pids(&self) -> impl Iterator<Item = (&'static str, u32)> {
+        self.processes.iter().map(Process::identity)
     }
 
     /// The last lines of every process, for reports.
@@ -102,14 +116,15 @@ impl Server {
     }
 }
 
-fn etcd(programs: &Path, folder: &Path, url: &str, peer_port: u16) -> Command {
+fn etcd(programs: &Path, folder: &Path, url: &str, peer_port: u16, flush: Flush) -> Command {
     let peer = format!("http://127.0.0.1:{peer_port}");
     let mut command = Command::new(programs.join("etcd"));
     command.args(["--name", "e2e", "--log-level", "warn", "--data-dir"]).arg(folder.join("etcd"));
     command.args(["--listen-client-urls", url, "--advertise-client-urls", url, "--listen-peer-urls", &peer]);
     command.args(["--initial-advertise-peer-urls", &peer, "--initial-cluster", &format!("e2e={peer}")]);
-    // The directory lives as long as the test: nothing is lost with the machine.
-    command.arg("--unsafe-no-fsync");
+    if flush == Flush::Never {
+        command.arg("--unsafe-no-fsync");
+    }
     command
 }
 

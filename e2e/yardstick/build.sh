@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds the strangers by whose judgement the project goes: Kubernetes' own programs, from their Go modules.
 # Usage: build.sh NAME…   with names of: kubectl kubectl-1.32 kube-apiserver kube-controller-manager kube-scheduler etcd
+# apiload (a load generator of ours)
 # Prints the folder they are in. Programs are kept by version in $CORTEN_YARDSTICK (default: ~/.cache/corten-yardstick),
 # so each is built once a machine: 10 to 110 s each from a warm Go cache on two cores.
 set -euo pipefail
@@ -32,6 +33,7 @@ for name in "$@"; do
     kubectl | kube-*) build kubernetes "$name" "k8s.io/kubernetes/cmd/$name" "$(version $kubernetes)" ;;
     kubectl-1.32) build kubectl-1.32 "$name" . "$(version $old)" ;;
     etcd) build etcd etcd go.etcd.io/etcd/server/v3 ;;
+    apiload) build apiload apiload . ;;
     *) echo "build.sh: no recipe for $name" >&2 && exit 2 ;;
     esac
 done

@@ -21,6 +21,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test    every test of the workspace; says what is missing on this machine and how to get it
   e2e     real clients against Corten; arguments go through (--focus, --help)
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
+  bench   the same load on the real Kubernetes and on Corten, alternately; arguments go through (--rounds, --help)
 ";
 
 fn main() -> ExitCode {
@@ -42,6 +43,7 @@ fn run() -> Result<()> {
         ("test", []) => test::run(),
         ("e2e", arguments) => strangers::clients(arguments),
         ("diff", arguments) => strangers::differential(arguments),
+        ("bench", arguments) => strangers::bench(arguments),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");
             Ok(())

@@ -20,6 +20,16 @@ pub(crate) fn clients(arguments: &[String]) -> Result<()> {
     run("clients", arguments)
 }
 
+/// The load of the benchmark on both servers, Corten built for release. It takes its own arguments.
+pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    requirements::check(&requirements::TEST)?;
+    let programs = programs(&["etcd", "kube-apiserver", "apiload"])?;
+    step::run(cargo(&["build", "--quiet", "--release", "-p", "corten"]))?;
+    let mut command = cargo(&["run", "--quiet", "-p", "corten-e2e", "--", "bench", "--programs", &programs]);
+    command.args(arguments);
+    step::run(command)
+}
+
 fn run(test: &str, arguments: &[String]) -> Result<()> {
     requirements::check(&requirements::TEST)?;
     let programs = programs(&PROGRAMS)?;
