@@ -12,7 +12,7 @@ use crate::name;
 use crate::value::{Str, Value};
 
 /// Which objects are selected, by their labels.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct LabelSelector {
     /// Ordered by key.
     requirements: Vec<Requirement>,
@@ -21,14 +21,14 @@ pub struct LabelSelector {
 }
 
 /// One condition on the value of one label.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Requirement {
     pub key: Str,
     pub operator: Operator,
     pub values: Vec<Str>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Operator {
     In,
     NotIn,
@@ -90,6 +90,13 @@ impl LabelSelector {
             values: vec![value.into()],
         };
         Self::of(labels.into_iter().map(equals).collect())
+    }
+
+    /// This selector with further conditions; one that matches nothing goes on to match nothing.
+    #[must_use]
+    pub fn and(self, further: impl IntoIterator<Item = Requirement>) -> Self {
+        let nothing = self.nothing;
+        Self { nothing, ..Self::of(self.requirements.into_iter().chain(further).collect()) }
     }
 
     fn of(mut requirements: Vec<Requirement>) -> Self {
