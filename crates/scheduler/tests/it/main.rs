@@ -1,0 +1,10 @@
+//! Placement, preemption and hints over small clusters that are written as JSON.
+
+#![expect(clippy::unwrap_used, reason = "a test ends by panicking")]
+
+mod cluster;
+mod filters;
+mod hints;
+mod preemption;
+mod requests;
+mod scores;
