@@ -63,4 +63,5 @@ pub const ALL: &[RuleTable] = &[
     defaults::service::RULES,
     defaults::storage::RULES,
     defaults::volume::RULES,
+    validation::pod_spec::RULES,
 ];

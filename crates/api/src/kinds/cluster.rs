@@ -8,6 +8,7 @@ use corten_apimachinery::value::Value;
 use super::change::keep;
 use super::column::{NONE, UNKNOWN, age, at, at_or, condition, flag, list, name, plain, text, wide};
 use super::{KindRules, boolean_text, computed, field, warning};
+use crate::rules::validation::node;
 
 const ROLE_PREFIX: &str = "node-role.kubernetes.io/";
 const ROLE_LABEL: &str = "kubernetes.io/role";
@@ -23,6 +24,7 @@ pub(crate) const KINDS: &[KindRules] = &[
             begin_delete: Some(|namespace, _| {
                 namespace.object_entry("status").insert("phase", "Terminating");
             }),
+            validate: Some(node::namespace),
             ..base
         },
         columns: || vec![name(), text("Status", |namespace, _| at(namespace, &["status", "phase"])), age()],
@@ -34,7 +36,12 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("", "Namespace")
     },
     KindRules {
-        strategy: |base| Strategy { status_on_create: true, warn: Some(warning::node), ..base },
+        strategy: |base| Strategy {
+            status_on_create: true,
+            validate: Some(node::validate),
+            warn: Some(warning::node),
+            ..base
+        },
         columns: node_columns,
         selectable_fields: || {
             vec![computed("spec.unschedulable", |node| boolean_text(node, &["spec", "unschedulable"]))]

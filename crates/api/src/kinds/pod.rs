@@ -15,6 +15,7 @@ pub(crate) const KINDS: &[KindRules] = &[KindRules {
         generation: true,
         prepare: Some(prepare::prepare),
         settle: Some(prepare::settle),
+        validate: Some(crate::rules::validation::pod::validate),
         warn: Some(super::warning::pod),
         graceful: Some(grace_period_s),
         ..base

@@ -10,6 +10,7 @@ use super::column::{
     UNSET, age, at, at_or, boolean, count, decorated_name, deleting, flag, integer, list, name, plain, text, wide,
 };
 use super::{KindRules, field_as, warning};
+use crate::rules::validation::{self as rules, persistent};
 
 const GROUP: &str = "storage.k8s.io";
 /// Where a class was named before there was a field for it.
@@ -22,6 +23,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             prepare: Some(prepare_volume),
             settle: Some(date_phase),
+            validate: Some(persistent::validate),
             warn: Some(warning::volume),
             ..base
         },
@@ -31,7 +33,12 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("", "PersistentVolume")
     },
     KindRules {
-        strategy: |base| Strategy { prepare: Some(prepare_claim), warn: Some(warning::claim), ..base },
+        strategy: |base| Strategy {
+            prepare: Some(prepare_claim),
+            validate: Some(rules::claim::validate),
+            warn: Some(warning::claim),
+            ..base
+        },
         columns: claim_columns,
         selectable_fields: || vec![field_as("name", "metadata.name")],
         ..KindRules::new("", "PersistentVolumeClaim")

@@ -5,21 +5,45 @@
 //! pod's grace period). So do these functions: one a struct, called by its parent in upstream's order, from a kind's
 //! `Strategy::validate` or, for pod templates, from a hook of their type.
 
+mod annotation;
 pub(crate) mod apps;
+pub(crate) mod claim;
 pub(crate) mod condition;
+mod container;
 mod cron;
 pub(crate) mod cron_job;
+mod difference;
+mod dns;
 mod domain;
+mod env;
 mod index;
 pub(crate) mod job;
 mod job_policy;
 mod job_status;
+mod mounts;
+pub(crate) mod node;
+mod os;
+mod paths;
 mod percent;
+pub(crate) mod persistent;
+pub(crate) mod pod;
+pub(crate) mod pod_spec;
+mod pod_status;
 pub(crate) mod policy;
+mod probe;
+pub(crate) mod projected;
 pub(crate) mod rbac;
+mod remote;
+mod resize;
+pub(crate) mod resources;
+pub(crate) mod scheduling;
+mod security;
+mod volume;
 
-use corten_apimachinery::field::{FieldErrors, FieldPath};
+use corten_apimachinery::field::{FieldErrorKind, FieldErrors, FieldPath};
+use corten_apimachinery::kind::NameRule;
 use corten_apimachinery::name;
+use corten_apimachinery::quantity::Quantity;
 use corten_apimachinery::value::{Map, Str, Value};
 
 pub(crate) const IMMUTABLE: &str = "field is immutable";
@@ -153,6 +177,13 @@ impl<'a> At<'a> {
         }
     }
 
+    /// A number from `low` to `high`; an absent one is not looked at.
+    pub(crate) fn in_range(&self, field: &str, low: i64, high: i64, errors: &mut FieldErrors) {
+        if let Some(number) = self.int(field) {
+            reasons(&self.path(field), number, name::in_range(number, low, high), errors);
+        }
+    }
+
     /// A field that must stay as the stored object has it.
     pub(crate) fn immutable(&self, old: &At<'_>, field: &str, errors: &mut FieldErrors) {
         self.immutable_because(old, field, IMMUTABLE, errors);
@@ -164,10 +195,27 @@ impl<'a> At<'a> {
         }
     }
 
+    /// Labels or a selector of equalities.
+    pub(crate) fn labels(&self, field: &str, errors: &mut FieldErrors) {
+        corten_apimachinery::meta::validate_labels(self.strings(field), &self.path(field), errors);
+    }
+
     /// A label selector, where there is one.
     pub(crate) fn selector(&self, field: &str, errors: &mut FieldErrors) {
         if let Some(selector) = self.get(field) {
             corten_apimachinery::selector::label::validate(selector, false, &self.path(field), errors);
+        }
+    }
+
+    /// A port by number or name; an absent one is the number 0.
+    pub(crate) fn port(&self, field: &str, errors: &mut FieldErrors) {
+        let path = self.path(field);
+        match self.get(field) {
+            Some(Value::String(text)) => reasons(&path, text.as_str(), name::port_name(text), errors),
+            number => {
+                let number = number.and_then(Value::as_i64).unwrap_or_default();
+                reasons(&path, number, name::port_number(number), errors);
+            }
         }
     }
 }
@@ -182,6 +230,11 @@ pub(crate) fn reasons(path: &FieldPath, value: impl Into<Value>, reasons: name::
     }
 }
 
+/// A value that stands nowhere, with more to say than that.
+pub(crate) fn not_found(path: &FieldPath, value: &str, detail: &str, errors: &mut FieldErrors) {
+    errors.push(FieldErrorKind::NotFound, path, value, detail);
+}
+
 /// Whether two fields say the same: absent, empty lists and maps are alike, as in upstream's semantic equality, and
 /// amounts are compared by value where they are written differently only by the caller.
 pub(crate) fn same(left: Option<&Value>, right: Option<&Value>) -> bool {
@@ -194,5 +247,31 @@ pub(crate) fn same(left: Option<&Value>, right: Option<&Value>) -> bool {
         (left, right) if bare(left) && bare(right) => true,
         (Some(left), Some(right)) => left == right,
         _ => false,
+    }
+}
+
+/// The amount that a value says; what is none was refused when the object was read.
+pub(crate) fn quantity(value: &Value) -> Quantity {
+    Quantity::from_value(value).unwrap_or_else(|_| Quantity::new(0, corten_apimachinery::quantity::Format::DecimalSi))
+}
+
+pub(crate) fn subdomain(text: &str) -> name::Reasons {
+    name::dns1123_subdomain(text)
+}
+
+/// The start of a name, to which a suffix is yet to come.
+pub(crate) fn subdomain_prefix(text: &str) -> name::Reasons {
+    name::object_name(NameRule::DnsSubdomain, text, true)
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    use super::*;
+
+    /// The errors of one function over one struct at `at`, in order.
+    pub(crate) fn errors(input: &Value, validate: impl FnOnce(&At<'_>, &mut FieldErrors)) -> Vec<String> {
+        let mut errors = FieldErrors::default();
+        validate(&At::new(input.as_object().expect("a struct"), FieldPath::new("at")), &mut errors);
+        errors.iter().map(ToString::to_string).collect()
     }
 }
