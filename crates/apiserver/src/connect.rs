@@ -34,7 +34,7 @@ pub enum CallBody {
     /// An object of the endpoint's kind: conformed, defaults applied, validated.
     Object(Value),
     /// The request itself, body unread and upgrade possible, for a connector that asked for it.
-    Raw(Request),
+    Raw(Box<Request>),
 }
 
 /// What a connector answers.

@@ -136,7 +136,7 @@ impl Api {
         let presentation = if raw { None } else { Some(call.presentation(&kind, self.clock.now_s())?) };
         let body = if raw {
             let empty = http::Request::new(body::full(bytes::Bytes::new()));
-            CallBody::Raw(std::mem::replace(&mut call.request, empty))
+            CallBody::Raw(Box::new(std::mem::replace(&mut call.request, empty)))
         } else if matches!(call.info.verb.as_str(), "create" | "update") {
             let body_kind = body_kind(self, &kind, sub.as_ref())?;
             refuse_shapes(&kind, presentation.as_ref())?;

@@ -8,7 +8,7 @@ use corten_podspec::{
 };
 
 fn c(text: &str) -> CString {
-    CString::new(text).unwrap()
+    CString::new(text).expect("no NUL in the samples")
 }
 
 fn credentials() -> Credentials {
