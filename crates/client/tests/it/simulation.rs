@@ -1,0 +1,225 @@
+//! A controller keeps so many parts for every thing. Whatever fails on the way, in the end they are what was wanted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use corten_apimachinery::value;
+use corten_apimachinery::value::Value;
+use corten_client::cache::{Key, View};
+use corten_client::controller::{Controller, Driver, Leadership, Next};
+use corten_client::error::unless_gone;
+use corten_client::informer::{Informer, Scope};
+use corten_client::{Client, Delete, Error, Informers, Resource};
+use corten_stdx::clock::Clock;
+use corten_stdx::random::Random;
+use corten_stdx::task::Tasks;
+
+use crate::server::Server;
+
+const THINGS: Resource = Resource::new("sim", "v1", "things");
+const PARTS: Resource = Resource::new("sim", "v1", "parts");
+const STEPS_MAX: usize = 4_000;
+
+/// How many parts a thing wants.
+struct Wants(i64);
+
+impl View for Wants {
+    fn from_object(object: &Value) -> Option<Self> {
+        object.i64_at(&["wants"]).map(Self)
+    }
+}
+
+struct Context {
+    client: Client,
+    clock: Clock,
+    random: Random,
+    things: Informer<Wants>,
+    parts: Informer<()>,
+    /// Keys that run now: each at most once.
+    running: Mutex<BTreeSet<Key>>,
+    /// Keys that ran twice at a time. The driver would catch a panic, so they are kept.
+    twice: Mutex<Vec<Key>>,
+}
+
+struct Alone<'a>(&'a Context, Key);
+
+impl Drop for Alone<'_> {
+    fn drop(&mut self) {
+        self.0.running.lock().expect("no panic under it").remove(&self.1);
+    }
+}
+
+async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
+    if !ctx.running.lock().expect("no panic under it").insert(key.clone()) {
+        ctx.twice.lock().expect("no panic under it").push(key.clone());
+    }
+    let _alone = Alone(&ctx, key.clone());
+    tokio::task::yield_now().await;
+    let thing = ctx.things.cache().get("", &key.name);
+    let wants = thing.as_ref().map_or(0, |thing| thing.0);
+    let uid = thing.as_ref().map_or("", |thing| thing.head.uid.as_str());
+    let parts: Vec<_> =
+        ctx.parts.cache().all().into_iter().filter(|part| part_of(&part.head.name) == key.name).collect();
+    let (own, strange): (Vec<_>, Vec<_>) = parts.iter().partition(|part| part.head.owners.iter().any(|o| o.uid == uid));
+    let surplus = own.iter().skip(usize::try_from(wants).expect("as simulated"));
+    for part in strange.iter().chain(surplus) {
+        unless_gone(ctx.client.delete(&PARTS, "", &part.head.name, &Delete::of(&part.head.uid)).await)?;
+    }
+    let mut last = None;
+    for _ in own.len()..usize::try_from(wants).expect("as simulated") {
+        // A panic between two writes is a crash there.
+        assert!(!ctx.random.next_u64().is_multiple_of(20), "crashed on purpose");
+        let name = format!("{}-{:08x}", key.name, ctx.random.next_u64() as u32);
+        let part = value!({"metadata": {"name": name, "ownerReferences": [{"uid": uid, "controller": true}]}});
+        last = Some(ctx.client.create(&PARTS, "", &part).await?);
+    }
+    if let Some(last) = last {
+        ctx.parts.caught_up(last.str_at(&["metadata", "resourceVersion"]), &ctx.clock).await?;
+    }
+    Ok(Next::Change)
+}
+
+fn part_of(name: &str) -> &str {
+    name.split('-').next().unwrap_or_default()
+}
+
+fn counts(server: &Server) -> BTreeMap<String, i64> {
+    let mut counts = BTreeMap::new();
+    for part in server.objects("parts") {
+        *counts.entry(part_of(part.str_at(&["metadata", "name"])).to_owned()).or_default() += 1;
+    }
+    counts
+}
+
+fn thing(server: &Server, name: &str, wants: u64) {
+    let wants = i64::try_from(wants).expect("as simulated");
+    server.put("things", value!({"metadata": {"name": name}, "wants": wants}));
+}
+
+/// What a user does next.
+fn disturb(server: &Server, random: &Random) {
+    let name = format!("t{}", random.next_u64() % 6);
+    match random.next_u64() % 5 {
+        0 => server.remove("things", &name),
+        1 => {
+            // At once, before anybody can look.
+            server.remove("things", &name);
+            thing(server, &name, random.next_u64() % 4);
+        }
+        _ => thing(server, &name, random.next_u64() % 6),
+    }
+}
+
+fn wanted(server: &Server) -> BTreeMap<String, i64> {
+    let things = server.objects("things");
+    let wants = things.iter().map(|thing| {
+        let wants = thing.i64_at(&["wants"]).expect("a thing wants parts");
+        (thing.str_at(&["metadata", "name"]).to_owned(), wants)
+    });
+    wants.filter(|(_, wants)| *wants > 0).collect()
+}
+
+async fn run(seed: u64, streaming: bool) {
+    let random = Random::seeded(seed);
+    let (clock, tasks) = (Clock::manual(0), Tasks::new());
+    let server = Server::new(random.clone(), streaming);
+    let client = Client::new(Arc::new(server.clone()), "simulation");
+    let informers = Informers::new(client.clone(), clock.clone(), random.clone(), tasks.clone());
+    let (things, parts) = (informers.of::<Wants>(Scope::all(THINGS)), informers.of::<()>(Scope::all(PARTS)));
+    let context = Arc::new(Context {
+        client,
+        clock: clock.clone(),
+        random: random.clone(),
+        things: things.clone(),
+        parts: parts.clone(),
+        running: Mutex::default(),
+        twice: Mutex::default(),
+    });
+    let seen = Arc::new(Mutex::new(BTreeSet::new()));
+    let driver =
+        Driver { clock: clock.clone(), random: random.clone(), tasks: tasks.clone(), leadership: Leadership::alone() };
+    let handle = Controller::new("parts", context.clone(), reconcile)
+        .watches(&things)
+        .watches_for(&parts, |part| vec![Key::new("", part_of(&part.head.name))])
+        .concurrency(3)
+        .run(&driver);
+    for step in 0..STEPS_MAX {
+        if step < 300 && random.next_u64().is_multiple_of(3) {
+            disturb(&server, &random);
+        }
+        if step == 150 {
+            // A late subscriber is told what is there.
+            let seen = seen.clone();
+            parts.subscribe(move |change| {
+                let mut seen = seen.lock().expect("no panic under it");
+                let name = change.held().head.name.clone();
+                if change.new.is_some() {
+                    seen.insert(name)
+                } else {
+                    seen.remove(&name)
+                };
+            });
+        }
+        if step == 400 {
+            server.0.faults.store(false, Ordering::SeqCst);
+        }
+        clock.advance(Duration::from_millis(500));
+        for _ in 0..30 {
+            tokio::task::yield_now().await;
+        }
+        let wanted = wanted(&server);
+        let names: BTreeSet<_> =
+            server.objects("parts").iter().map(|part| part.str_at(&["metadata", "name"]).into()).collect();
+        if step > 420
+            && counts(&server) == wanted
+            && handle.depth() == (0, 0)
+            && *seen.lock().expect("no panic under it") == names
+        {
+            assert_eq!(parts.cache().len(), names.len(), "seed {seed}: the cache is what the server has");
+            assert!(context.twice.lock().expect("no panic under it").is_empty(), "seed {seed}");
+            let metrics = handle.metrics();
+            assert!(metrics.panics.load(Ordering::SeqCst) > 0 && server.0.injected.load(Ordering::SeqCst) > 20);
+            assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+            return;
+        }
+    }
+    panic!("seed {seed}: not as wanted: {:?}, queue {:?}", counts(&server), handle.depth());
+}
+
+#[tokio::test]
+async fn everything_converges_whatever_fails() {
+    for seed in 0..12 {
+        run(seed, seed % 3 != 0).await;
+    }
+}
+
+#[tokio::test]
+async fn a_controller_begins_when_it_leads() {
+    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
+    let server = Server::new(random.clone(), true);
+    server.0.faults.store(false, Ordering::SeqCst);
+    thing(&server, "a", 1);
+    let client = Client::new(Arc::new(server), "simulation");
+    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
+    let things = informers.of::<Wants>(Scope::all(THINGS));
+    let (leads, told) = tokio::sync::watch::channel(false);
+    let driver = Driver { clock, random, tasks: tasks.clone(), leadership: Leadership::told_by(told) };
+    let looked = Arc::new(Mutex::new(Vec::new()));
+    let handle = Controller::new("looks", looked.clone(), |looked, key| async move {
+        looked.lock().expect("no panic under it").push(key.to_string());
+        Ok(Next::Change)
+    })
+    .watches(&things)
+    .run(&driver);
+    things.synced().await;
+    assert!(looked.lock().expect("no panic under it").is_empty(), "somebody else leads");
+    leads.send_replace(true);
+    handle.synced().await;
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(*looked.lock().expect("no panic under it"), ["a"]);
+    assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+}
