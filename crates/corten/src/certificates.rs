@@ -64,6 +64,11 @@ impl Certificates {
         &self.server_url
     }
 
+    /// The authority that vouches for the API server.
+    pub fn authority_pem(&self) -> &str {
+        self.pki.cluster_pem()
+    }
+
     /// The leaves as they have to be now; the kubeconfig is written with them.
     pub fn current(&self) -> Result<InUse, CertificatesError> {
         let in_use = InUse {

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod args;
 pub mod certificates;
+pub mod controllers;
 pub mod datadir;
 pub mod files;
 pub mod keys;

@@ -19,7 +19,7 @@ use crate::certificates::Certificates;
 use crate::datadir::DataDir;
 use crate::pki::Pki;
 use crate::progress::Progress;
-use crate::{keys, preflight, store};
+use crate::{controllers, keys, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -60,12 +60,14 @@ async fn serve(
     progress.part("certificates", &dir.join("pki").display().to_string())?;
 
     let keys = keys::open(&dir.join("keys"), &random)?;
-    let base = Base { store: store.clone(), keys, clock: clock.clone(), random, tasks: tasks.clone() };
+    let base = Base { store: store.clone(), keys, clock: clock.clone(), random: random.clone(), tasks: tasks.clone() };
     let api = api::start(base).await?;
     listener.set_nonblocking(true)?;
     let listeners = vec![tokio::net::TcpListener::from_std(listener)?];
-    Server::start(listeners, tls.clone(), api, ConnectionLimits::default(), &tasks)?;
+    Server::start(listeners, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
     progress.part("api", certificates.server_url())?;
+    let running = controllers::start(&api, certificates.authority_pem(), &clock, &random, &tasks).await;
+    progress.part("controllers", &running.len().to_string())?;
     tasks.spawn("certificates", certificates.keep(in_use, tls, clock, tasks.stopped()));
     progress.done(&kubeconfig)?;
 

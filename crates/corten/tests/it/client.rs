@@ -63,6 +63,15 @@ impl Client {
         self.send("GET", path, Bytes::new(), || ()).await
     }
 
+    pub(crate) async fn delete(&self, path: &str) -> u16 {
+        self.send("DELETE", path, Bytes::new(), || ()).await.0
+    }
+
+    /// A merge patch.
+    pub(crate) async fn merge(&self, path: &str, patch: &Value) -> (u16, Value) {
+        self.send("PATCH", path, json::to_vec(patch).into(), || ()).await
+    }
+
     /// Tells when the answer has begun, and reads on to its end.
     pub(crate) async fn stream(&self, path: &str, begun: impl FnOnce()) -> u16 {
         self.send("GET", path, Bytes::new(), begun).await.0
@@ -78,7 +87,8 @@ impl Client {
         let stream = self.tls.connect(name, stream).await.expect("TLS");
         let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.expect("HTTP");
         let request = http::Request::builder().method(method).uri(path).header("host", "kubernetes");
-        let request = request.header("content-type", "application/json").body(Full::new(body)).expect("a request");
+        let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let request = request.header("content-type", media).body(Full::new(body)).expect("a request");
         let exchange = async move {
             let response = sender.send_request(request).await.expect("an answer");
             begun();

@@ -1,6 +1,7 @@
 //! The binary as its users meet it: started, asked, stopped, refused.
 
 mod client;
+mod controllers;
 mod process;
 mod refusals;
 mod up;

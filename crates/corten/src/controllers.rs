@@ -1,0 +1,69 @@
+//! The built-in controllers: the one place that lists them, and their way into the API server of this process.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use corten_apiserver::auth::{AUTHENTICATED, User};
+use corten_apiserver::http::body::full;
+use corten_apiserver::http::pipeline::Api;
+use corten_client::controller::{Driver, Handle, Leadership};
+use corten_client::{Client, Informers, StreamBody, Transport, TransportError};
+use corten_controllers::{Base, garbage, namespace, root_ca, service_account};
+use corten_stdx::clock::Clock;
+use corten_stdx::random::Random;
+use corten_stdx::task::Tasks;
+use futures_core::future::BoxFuture;
+use futures_util::future::join_all;
+
+/// Reads for the caches of all controllers; upstream's role of the name reads everything.
+const READER: &str = "system:kube-controller-manager";
+
+/// Starts every controller, each under the service account that upstream's roles are bound to. Resolves when all of
+/// them have seen what there is.
+pub async fn start(api: &Arc<Api>, authority_pem: &str, clock: &Clock, random: &Random, tasks: &Tasks) -> Vec<Handle> {
+    let reader = InProcess::client(api, user(READER, &[]), "kube-controller-manager");
+    let informers = Informers::new(reader, clock.clone(), random.clone(), tasks.clone());
+    let of = api.clone();
+    let client_of = Arc::new(move |name: &'static str| InProcess::client(&of, service_account(name), name));
+    let base = Base { informers, client_of, clock: clock.clone() };
+    let controllers = [
+        namespace::controller(&base),
+        service_account::controller(&base),
+        root_ca::controller(&base, authority_pem),
+        garbage::controller(&base),
+    ];
+    let driver =
+        Driver { clock: clock.clone(), random: random.clone(), tasks: tasks.clone(), leadership: Leadership::alone() };
+    let running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
+    join_all(running.iter().map(Handle::synced)).await;
+    running
+}
+
+/// A service account of `kube-system`, as its token would show it.
+fn service_account(name: &str) -> User {
+    let groups = ["system:serviceaccounts", "system:serviceaccounts:kube-system"];
+    user(&format!("system:serviceaccount:kube-system:{name}"), &groups)
+}
+
+fn user(name: &str, groups: &[&str]) -> User {
+    let groups = groups.iter().copied().chain([AUTHENTICATED]).map(Into::into).collect();
+    User { name: name.into(), groups, ..User::default() }
+}
+
+/// Requests straight into the API server's pipeline, under an identity that no network client can claim.
+pub struct InProcess {
+    api: Arc<Api>,
+    user: Arc<User>,
+}
+
+impl InProcess {
+    pub fn client(api: &Arc<Api>, user: User, agent: &str) -> Client {
+        Client::new(Arc::new(Self { api: api.clone(), user: Arc::new(user) }), agent)
+    }
+}
+
+impl Transport for InProcess {
+    fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<StreamBody>, TransportError>> {
+        Box::pin(async move { Ok(self.api.call(request.map(full), self.user.clone()).await) })
+    }
+}

@@ -1,0 +1,100 @@
+//! The built-in controllers behind the real server: namespaces get what they begin with and are emptied, what has lost
+//! its owner goes.
+
+use std::time::Duration;
+
+use corten_apimachinery::value;
+use corten_apimachinery::value::Value;
+
+use crate::client::Client;
+use crate::process::Server;
+
+/// Waits until the answer to a path satisfies a predicate.
+async fn eventually(client: &Client, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
+    let looks = async {
+        loop {
+            let (code, value) = client.get(path).await;
+            if wanted(code, &value) {
+                return value;
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), looks).await.unwrap_or_else(|_| panic!("{path} is not as wanted"))
+}
+
+async fn config_map(client: &Client, namespace: &str, name: &str, more: &Value) -> String {
+    let mut object = value!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": name}});
+    for (field, value) in more.as_object().expect("fields of metadata").iter() {
+        object.object_entry("metadata").insert(field.clone(), value.clone());
+    }
+    let (code, made) = client.post(&format!("/api/v1/namespaces/{namespace}/configmaps"), &object).await;
+    assert_eq!(code, 201, "{made:?}");
+    made.str_at(&["metadata", "uid"]).to_owned()
+}
+
+#[tokio::test]
+async fn a_namespace_begins_with_its_own_and_ends_empty() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let client = &server.client;
+    let namespace = value!({"kind": "Namespace", "apiVersion": "v1", "metadata": {"name": "shop"}});
+    assert_eq!(client.post("/api/v1/namespaces", &namespace).await.0, 201);
+    eventually(client, "/api/v1/namespaces/shop/serviceaccounts/default", |code, _| code == 200).await;
+    let path = "/api/v1/namespaces/shop/configmaps/kube-root-ca.crt";
+    let authority = eventually(client, path, |code, _| code == 200).await;
+    assert!(authority.str_at(&["data", "ca.crt"]).starts_with("-----BEGIN CERTIFICATE-----"));
+
+    config_map(client, "shop", "held", &value!({"finalizers": ["example.com/hold"]})).await;
+    assert_eq!(client.delete("/api/v1/namespaces/shop").await, 200);
+    let told = |namespace: &Value| {
+        let conditions = namespace.at(&["status", "conditions"]).and_then(Value::as_array).unwrap_or_default();
+        let bad = conditions.iter().filter(|condition| condition.str_at(&["status"]) == "True");
+        bad.map(|condition| condition.str_at(&["message"]).to_owned()).collect::<Vec<_>>()
+    };
+    let held = [
+        "Some resources are remaining: configmaps. has 1 resource instances",
+        "Some content in the namespace has finalizers remaining: example.com/hold in 1 resource instances",
+    ];
+    let going = eventually(client, "/api/v1/namespaces/shop", |_, namespace| told(namespace) == held).await;
+    assert_eq!(going.str_at(&["status", "phase"]), "Terminating");
+    let free = value!({"metadata": {"finalizers": null}});
+    assert_eq!(client.merge("/api/v1/namespaces/shop/configmaps/held", &free).await.0, 200);
+    eventually(client, "/api/v1/namespaces/shop", |code, _| code == 404).await;
+    for plural in ["configmaps", "serviceaccounts"] {
+        let (_, list) = client.get(&format!("/api/v1/namespaces/shop/{plural}")).await;
+        assert_eq!(list.get("items").and_then(Value::as_array), Some(&[][..]), "{plural}");
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn dependents_go_with_their_last_owner() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let client = &server.client;
+    let owned_by = |name: &str, uid: &str| {
+        value!({"ownerReferences": [{
+            "kind": "ConfigMap", "apiVersion": "v1", "name": name, "uid": uid, "blockOwnerDeletion": true
+        }]})
+    };
+    const MAPS: &str = "/api/v1/namespaces/default/configmaps";
+    for policy in ["Background", "Foreground", "Orphan"] {
+        let top = config_map(client, "default", "top", &value!({})).await;
+        let middle = config_map(client, "default", "middle", &owned_by("top", &top)).await;
+        config_map(client, "default", "leaf", &owned_by("middle", &middle)).await;
+        assert_eq!(client.delete(&format!("{MAPS}/top?propagationPolicy={policy}")).await, 200);
+        eventually(client, &format!("{MAPS}/top"), |code, _| code == 404).await;
+        if policy == "Orphan" {
+            let middle = eventually(client, &format!("{MAPS}/middle"), |code, _| code == 200).await;
+            assert!(middle.at(&["metadata", "ownerReferences"]).is_none());
+            assert_eq!(client.get(&format!("{MAPS}/leaf")).await.0, 200);
+        } else {
+            eventually(client, &format!("{MAPS}/leaf"), |code, _| code == 404).await;
+            eventually(client, &format!("{MAPS}/middle"), |code, _| code == 404).await;
+        }
+    }
+    config_map(client, "default", "lost", &owned_by("nobody", "00000000-0000-4000-8000-000000000000")).await;
+    eventually(client, &format!("{MAPS}/lost"), |code, _| code == 404).await;
+    assert_eq!(server.stop(), Some(0));
+}
