@@ -8,7 +8,7 @@ use corten_apimachinery::value::{Map, Value};
 use super::change::{keep, keep_metadata};
 use super::column::{NONE, age, at, at_or, labels, list, name, text, wide};
 use super::{KindRules, field};
-use crate::rules::validation::rbac;
+use crate::rules::validation::{certificates, cluster, rbac};
 
 const RBAC: &str = "rbac.authorization.k8s.io";
 const CERTIFICATES: &str = "certificates.k8s.io";
@@ -33,7 +33,12 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(RBAC, "ClusterRoleBinding")
     },
     KindRules {
-        strategy: |base| Strategy { prepare: Some(prepare_request), settle: Some(settle_request), ..base },
+        strategy: |base| Strategy {
+            prepare: Some(prepare_request),
+            settle: Some(settle_request),
+            validate: Some(certificates::request),
+            ..base
+        },
         columns: request_columns,
         selectable_fields: || vec![field("spec.signerName")],
         serve: |subresource| (subresource == "approval").then_some(Serve::Part(approve)),
@@ -52,7 +57,12 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(CERTIFICATES, "PodCertificateRequest")
     },
     KindRules {
-        strategy: |base| Strategy { create_on_update: true, unconditional_update: false, ..base },
+        strategy: |base| Strategy {
+            create_on_update: true,
+            unconditional_update: false,
+            validate: Some(cluster::lease),
+            ..base
+        },
         columns: || vec![name(), text("Holder", |lease, _| at(lease, &["spec", "holderIdentity"])), age()],
         ..KindRules::new("coordination.k8s.io", "Lease")
     },

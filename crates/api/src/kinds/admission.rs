@@ -5,29 +5,51 @@ use corten_apimachinery::value::Value;
 
 use super::KindRules;
 use super::column::{NONE, UNSET, age, at, condition, count, int, integer, name, selector_text, text};
+use crate::rules::validation::{admission_policy, api_service, webhook};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
 
 pub(crate) const KINDS: &[KindRules] = &[
-    KindRules { strategy: guarded, columns: webhooks, ..KindRules::new(GROUP, "MutatingWebhookConfiguration") },
-    KindRules { strategy: guarded, columns: webhooks, ..KindRules::new(GROUP, "ValidatingWebhookConfiguration") },
     KindRules {
-        strategy: guarded,
+        strategy: |base| Strategy { validate: Some(webhook::mutating), ..guarded(base) },
+        columns: webhooks,
+        ..KindRules::new(GROUP, "MutatingWebhookConfiguration")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(webhook::validating), ..guarded(base) },
+        columns: webhooks,
+        ..KindRules::new(GROUP, "ValidatingWebhookConfiguration")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(admission_policy::validating), ..guarded(base) },
         columns: || policy(integer("Validations", |policy, _| count(policy, &["spec", "validations"]).into())),
         ..KindRules::new(GROUP, "ValidatingAdmissionPolicy")
     },
-    KindRules { strategy: guarded, columns: binding, ..KindRules::new(GROUP, "ValidatingAdmissionPolicyBinding") },
     KindRules {
-        strategy: guarded,
+        strategy: |base| Strategy { validate: Some(admission_policy::validating_binding), ..guarded(base) },
+        columns: binding,
+        ..KindRules::new(GROUP, "ValidatingAdmissionPolicyBinding")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(admission_policy::mutating), ..guarded(base) },
         columns: || policy(integer("Mutations", |policy, _| count(policy, &["spec", "mutations"]).into())),
         ..KindRules::new(GROUP, "MutatingAdmissionPolicy")
     },
-    KindRules { strategy: guarded, columns: binding, ..KindRules::new(GROUP, "MutatingAdmissionPolicyBinding") },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(admission_policy::mutating_binding), ..guarded(base) },
+        columns: binding,
+        ..KindRules::new(GROUP, "MutatingAdmissionPolicyBinding")
+    },
     KindRules { strategy: numbered, columns: flow_schema, ..KindRules::new(FLOW, "FlowSchema") },
     KindRules { strategy: numbered, columns: priority_level, ..KindRules::new(FLOW, "PriorityLevelConfiguration") },
     KindRules {
-        strategy: |base| Strategy { name: NameRule::PathSegment, unconditional_update: false, ..base },
+        strategy: |base| Strategy {
+            name: NameRule::PathSegment,
+            unconditional_update: false,
+            validate: Some(api_service::api_service),
+            ..base
+        },
         columns: api_service,
         ..KindRules::new("apiregistration.k8s.io", "APIService")
     },

@@ -1,16 +1,36 @@
 //! Horizontal pod autoscalers. Version 2 is stored; version 1 has fields for one CPU target alone.
 
-use corten_apimachinery::kind::Column;
+use corten_apimachinery::field::{FieldErrorKind, FieldErrors, FieldPath};
+use corten_apimachinery::kind::{Column, Strategy, Validation};
 use corten_apimachinery::value::Value;
 
 use super::KindRules;
 use super::column::{NONE, UNKNOWN, UNSET, age, int, list, name, plain, text};
+use crate::rules::validation::autoscaling;
 
 pub(crate) const KINDS: &[KindRules] = &[KindRules {
+    strategy: |base| Strategy { validate: Some(validate), ..base },
     columns,
     convert: |version| (version == "v1").then(super::convert::autoscaler::conversion),
     ..KindRules::new("autoscaling", "HorizontalPodAutoscaler")
 }];
+
+/// The rules are those of the stored form.
+fn validate(validation: Validation<'_>, errors: &mut FieldErrors) {
+    let stored = |scaler: &Value| match scaler.str_at(&["apiVersion"]) {
+        "autoscaling/v1" => (super::convert::autoscaler::conversion().to_storage)(scaler.clone()),
+        _ => Ok(scaler.clone()),
+    };
+    match (stored(validation.object), validation.old.map(stored).transpose()) {
+        (Ok(object), Ok(old)) => {
+            let validation = Validation { object: &object, old: old.as_ref(), ..validation };
+            autoscaling::autoscaler(validation, errors);
+        }
+        (Err(error), _) | (_, Err(error)) => {
+            errors.push(FieldErrorKind::Internal, &FieldPath::root(), Value::Null, error);
+        }
+    }
+}
 
 fn columns() -> Vec<Column> {
     vec![

@@ -6,7 +6,7 @@ use corten_apimachinery::value::{Map, Value};
 
 use super::column::{age, at, boolean, count, flag, int, integer, name, plain, text};
 use super::{KindRules, field, warning};
-use crate::rules::validation::policy;
+use crate::rules::validation::{cluster, policy};
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
@@ -56,7 +56,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("policy", "PodDisruptionBudget")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, ..base },
+        strategy: |base| Strategy { generation: true, validate: Some(cluster::priority_class), ..base },
         columns: || {
             vec![
                 name(),
@@ -73,6 +73,7 @@ pub(crate) const KINDS: &[KindRules] = &[
             create_on_update: true,
             unconditional_update: false,
             warn: Some(warning::runtime_class),
+            validate: Some(cluster::runtime_class),
             ..base
         },
         columns: || vec![name(), text("Handler", |class, _| at(class, &["handler"])), age()],

@@ -6,18 +6,24 @@ use corten_apimachinery::value::Value;
 use super::column::{NONE, age, at, at_or, decorated_name, list, name, plain, selector, text};
 use super::service::load_balancer;
 use super::{KindRules, warning};
+use crate::rules::validation::{ingress, network_policy, networking};
 
 const GROUP: &str = "networking.k8s.io";
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
-        strategy: |base| Strategy { generation: true, warn: Some(warning::ingress), ..base },
+        strategy: |base| Strategy {
+            generation: true,
+            warn: Some(warning::ingress),
+            validate: Some(ingress::ingress),
+            ..base
+        },
         columns: ingress_columns,
         ..KindRules::new(GROUP, "Ingress")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, ..base },
+        strategy: |base| Strategy { generation: true, validate: Some(networking::ingress_class), ..base },
         columns: || {
             vec![
                 decorated_name(|class, _| {
@@ -33,7 +39,12 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "IngressClass")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, warn: Some(warning::network_policy), ..base },
+        strategy: |base| Strategy {
+            generation: true,
+            warn: Some(warning::network_policy),
+            validate: Some(network_policy::network_policy),
+            ..base
+        },
         columns: || {
             vec![name(), text("Pod-Selector", |policy, _| selector(policy.at(&["spec", "podSelector"])).into()), age()]
         },
@@ -41,12 +52,12 @@ pub(crate) const KINDS: &[KindRules] = &[
     },
     KindRules {
         // An address's name is the address; validation checks it.
-        strategy: |base| Strategy { name: NameRule::PathSegment, ..base },
+        strategy: |base| Strategy { name: NameRule::PathSegment, validate: Some(networking::ip_address), ..base },
         columns: || vec![name(), text("ParentRef", |address, _| parent(address).into())],
         ..KindRules::new(GROUP, "IPAddress")
     },
     KindRules {
-        strategy: |base| Strategy { status_keeps_metadata: true, ..base },
+        strategy: |base| Strategy { status_keeps_metadata: true, validate: Some(networking::service_cidr), ..base },
         columns: || {
             vec![
                 name(),

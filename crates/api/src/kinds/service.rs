@@ -10,6 +10,7 @@ use corten_apimachinery::value::Value;
 use super::change::{differs, raise_generation};
 use super::column::{NONE, UNKNOWN, UNSET, age, at, first_three, labels, list, name, plain, text, wide};
 use super::{KindRules, field, warning};
+use crate::rules::validation::discovery;
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
@@ -39,6 +40,7 @@ pub(crate) const KINDS: &[KindRules] = &[
                 }
             }),
             warn: Some(warning::endpoint_slice),
+            validate: Some(discovery::endpoint_slice),
             ..base
         },
         columns: slice_columns,

@@ -10,7 +10,7 @@ use super::column::{
     UNSET, age, at, at_or, boolean, count, decorated_name, deleting, flag, integer, list, name, plain, text, wide,
 };
 use super::{KindRules, field_as, warning};
-use crate::rules::validation::{self as rules, persistent};
+use crate::rules::validation::{self as rules, persistent, storage};
 
 const GROUP: &str = "storage.k8s.io";
 /// Where a class was named before there was a field for it.
@@ -43,13 +43,23 @@ pub(crate) const KINDS: &[KindRules] = &[
         selectable_fields: || vec![field_as("name", "metadata.name")],
         ..KindRules::new("", "PersistentVolumeClaim")
     },
-    KindRules { columns: class_columns, ..KindRules::new(GROUP, "StorageClass") },
     KindRules {
+        strategy: |base| Strategy { validate: Some(storage::storage_class), ..base },
+        columns: class_columns,
+        ..KindRules::new(GROUP, "StorageClass")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(storage::attributes_class), ..base },
         columns: || vec![name(), text("DriverName", |class, _| at(class, &["driverName"])), age()],
         ..KindRules::new(GROUP, "VolumeAttributesClass")
     },
     KindRules {
-        strategy: |base| Strategy { unconditional_update: false, status_keeps_metadata: true, ..base },
+        strategy: |base| Strategy {
+            unconditional_update: false,
+            status_keeps_metadata: true,
+            validate: Some(storage::attachment),
+            ..base
+        },
         columns: || {
             vec![
                 name(),
@@ -63,17 +73,22 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "VolumeAttachment")
     },
     KindRules {
-        strategy: |base| Strategy { unconditional_update: false, ..base },
+        strategy: |base| Strategy { unconditional_update: false, validate: Some(storage::csi_node), ..base },
         columns: || vec![name(), integer("Drivers", |node, _| count(node, &["spec", "drivers"]).into()), age()],
         ..KindRules::new(GROUP, "CSINode")
     },
     KindRules {
-        strategy: |base| Strategy { unconditional_update: false, prepare: Some(number_changes), ..base },
+        strategy: |base| Strategy {
+            unconditional_update: false,
+            prepare: Some(number_changes),
+            validate: Some(storage::csi_driver),
+            ..base
+        },
         columns: driver_columns,
         ..KindRules::new(GROUP, "CSIDriver")
     },
     KindRules {
-        strategy: |base| Strategy { unconditional_update: false, ..base },
+        strategy: |base| Strategy { unconditional_update: false, validate: Some(storage::capacity), ..base },
         ..KindRules::new(GROUP, "CSIStorageCapacity")
     },
 ];

@@ -5,22 +5,31 @@
 //! pod's grace period). So do these functions: one a struct, called by its parent in upstream's order, from a kind's
 //! `Strategy::validate` or, for pod templates, from a hook of their type.
 
+pub(crate) mod admission_policy;
 mod annotation;
+pub(crate) mod api_service;
 pub(crate) mod apps;
+pub(crate) mod autoscaling;
+pub(crate) mod certificates;
 pub(crate) mod claim;
+pub(crate) mod cluster;
 pub(crate) mod condition;
 mod container;
 mod cron;
 pub(crate) mod cron_job;
 mod difference;
+pub(crate) mod discovery;
 mod dns;
 mod domain;
 mod env;
 mod index;
+pub(crate) mod ingress;
 pub(crate) mod job;
 mod job_policy;
 mod job_status;
 mod mounts;
+pub(crate) mod network_policy;
+pub(crate) mod networking;
 pub(crate) mod node;
 mod os;
 mod paths;
@@ -38,7 +47,9 @@ mod resize;
 pub(crate) mod resources;
 pub(crate) mod scheduling;
 mod security;
+pub(crate) mod storage;
 mod volume;
+pub(crate) mod webhook;
 
 use corten_apimachinery::field::{FieldErrorKind, FieldErrors, FieldPath};
 use corten_apimachinery::kind::NameRule;

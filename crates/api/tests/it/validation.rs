@@ -2,6 +2,8 @@
 //! The texts are those of kube-apiserver 1.36.3.
 
 mod batch;
+mod cluster;
+mod networking;
 mod rbac;
 mod workloads;
 

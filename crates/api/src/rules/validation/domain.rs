@@ -23,6 +23,40 @@ pub(crate) fn prefixed_path(path: &FieldPath, text: &str, errors: &mut FieldErro
     }
 }
 
+/// `name.example.com`
+pub(crate) fn qualified(path: &FieldPath, text: &str, errors: &mut FieldErrors) {
+    let refused = name::dns1123_subdomain(text);
+    if text.is_empty() {
+        errors.required(path, "");
+    } else if !refused.is_empty() {
+        errors.invalid(path, text, refused.join(","));
+    } else if text.split('.').count() < 3 {
+        errors.invalid(path, text, "should be a domain with at least three segments separated by dots");
+    }
+}
+
+/// `example.com` or `example.com.`
+pub(crate) fn host(path: &FieldPath, text: &str, errors: &mut FieldErrors) {
+    if text.is_empty() {
+        errors.required(path, "");
+        return;
+    }
+    let text = text.strip_suffix('.').unwrap_or(text);
+    let refused = name::dns1123_subdomain(text);
+    if !refused.is_empty() {
+        errors.invalid(path, text, refused.join(","));
+        return;
+    }
+    if !text.contains('.') {
+        errors.invalid(path, text, "should be a domain with at least two segments separated by dots");
+        return;
+    }
+    let refused = |label: &&str| !name::dns1123_label(label).is_empty();
+    if let Some(label) = text.split('.').find(refused) {
+        errors.invalid(path, label, name::dns1123_label(label).join(","));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -42,5 +76,18 @@ mod tests {
         check(prefixed_path, "a/", &[&format!("at: Invalid value: \"a/\"{form}")]);
         let regex = r"Invalid path (regex used for validation is '[A-Za-z0-9/\-._~%!$&'()*+,;=:]+')";
         check(prefixed_path, "a.b/c d", &[&format!("at: Invalid value: \"c d\": {regex}")]);
+    }
+
+    #[test]
+    fn names_of_hosts() {
+        let few = "segments separated by dots";
+        check(
+            qualified,
+            "a.b",
+            &[&format!("at: Invalid value: \"a.b\": should be a domain with at least three {few}")],
+        );
+        check(qualified, "a.b.c", &[]);
+        check(host, "a", &[&format!("at: Invalid value: \"a\": should be a domain with at least two {few}")]);
+        check(host, "a.b.", &[]);
     }
 }
