@@ -17,7 +17,7 @@ mod wire;
 pub use message::{Done, Event, Exited, Failed, Hello, ProcessState, Request, Step, Welcome, id_of};
 pub use plan::{
     Acknowledge, Connect, Credentials, Device, Exec, Mount, MountKind, Output, ReopenLog, Rlimit, Root, Setup,
-    Shutdown, Signal, Start, Sysctl,
+    Shutdown, Signal, Start, Symlink, Sysctl,
 };
 pub use wire::{CRITICAL, DecodeError};
 

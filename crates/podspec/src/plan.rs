@@ -51,17 +51,30 @@ record! {
         10 cgroup_joins: Vec<CString>,
         /// Stay in the host's process namespace.
         11 host_pid: bool,
+        /// Made after the mounts, before the devices; one that is there stays.
+        12 symlinks: Vec<Symlink>,
     }
 }
 
 record! {
     /// Where the container's files come from.
     Root {
-        /// Layers, topmost first. One layer and no `upper` is used as it is, read-only.
+        /// Layers, topmost first.
         1 lowers: Vec<CString>,
-        /// Takes what the container writes; empty: the root is read-only.
+        /// Takes what is written; empty with several layers: nothing can be, not even mount points.
         2 upper: CString,
+        /// Needed with `upper`. Neither, with one layer: that folder itself, as it is.
         3 work: CString,
+        /// The container may not write; mount points are made before that holds.
+        4 readonly: bool,
+    }
+}
+
+record! {
+    /// A symbolic link in the container.
+    Symlink {
+        1 path: CString,
+        2 target: CString,
     }
 }
 

@@ -5,10 +5,15 @@ use anyhow::{Result, ensure};
 use crate::step::{self, cargo};
 use crate::{root, tidy};
 
+/// The pod process: a workspace of its own.
+pub(crate) const POD: &str = "crates/pod/Cargo.toml";
+
 pub(crate) fn run() -> Result<()> {
     step::run(cargo(&["fmt", "--all", "--check"]))?;
     tidiness()?;
     step::run(cargo(&["clippy", "--workspace", "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
+    step::run(cargo(&["fmt", "--manifest-path", POD, "--check"]))?;
+    step::run(cargo(&["clippy", "--manifest-path", POD, "--all-targets", "--quiet", "--", "-D", "warnings"]))?;
     deny()
 }
 

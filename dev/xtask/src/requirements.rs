@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 3] = [
+pub(crate) const TEST: [Requirement; 4] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -31,6 +31,12 @@ pub(crate) const TEST: [Requirement; 3] = [
         probe: ("python3", &["-m", "venv", "--help"]),
         least: None,
         get: "apt-get install -y python3-venv",
+    },
+    Requirement {
+        what: "busybox, linked statically (the files of test containers)",
+        probe: ("busybox", &["true"]),
+        least: None,
+        get: "apt-get install -y busybox-static",
     },
 ];
 

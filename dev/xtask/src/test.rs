@@ -4,6 +4,7 @@ use std::process::Command;
 
 use anyhow::Result;
 
+use crate::check::POD;
 use crate::step::{self, cargo};
 use crate::{requirements, strangers};
 
@@ -16,6 +17,7 @@ pub(crate) fn run() -> Result<()> {
     download.args(["mod", "download", GOLDEN]);
     step::run(download)?;
     step::run(cargo(&["test", "--workspace", "--quiet"]))?;
+    step::run(cargo(&["test", "--manifest-path", POD, "--quiet"]))?;
     strangers::clients(&[])?;
     strangers::differential(&[])
 }

@@ -38,7 +38,7 @@ fn messages_come_back_as_they_were() {
 }
 
 fn with_field(request: &Request, tag: u16) -> Vec<u8> {
-    let mut bytes = request.encode(1).expect("within the limits");
+    let mut bytes = request.encode(1).expect("samples are short");
     bytes.extend_from_slice(&tag.to_le_bytes());
     bytes.extend_from_slice(&3_u32.to_le_bytes());
     bytes.extend_from_slice(b"new");

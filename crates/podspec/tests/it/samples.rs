@@ -4,11 +4,11 @@ use std::ffi::CString;
 
 use corten_podspec::{
     Acknowledge, Connect, Credentials, Device, Done, Event, Exec, Exited, Failed, Hello, Mount, MountKind, Output,
-    ProcessState, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Sysctl, Welcome,
+    ProcessState, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Symlink, Sysctl, Welcome,
 };
 
 fn c(text: &str) -> CString {
-    CString::new(text).expect("no NUL in the samples")
+    CString::new(text).expect("no zero byte")
 }
 
 fn credentials() -> Credentials {
@@ -45,7 +45,7 @@ fn start() -> Start {
     };
     Start {
         key: 1,
-        root: Root { lowers: vec![c("/l1"), c("/l2")], upper: c("/u"), work: c("/w") },
+        root: Root { lowers: vec![c("/l1"), c("/l2")], upper: c("/u"), work: c("/w"), readonly: true },
         mounts: vec![mount],
         devices: vec![Device { path: c("/dev/null"), mode: 0o20666, major: 1, minor: 3 }],
         masked: vec![c("/proc/kcore")],
@@ -55,6 +55,7 @@ fn start() -> Start {
         cgroup2: c("/sys/fs/cgroup/x"),
         cgroup_joins: vec![c("/sys/fs/cgroup/pids/x/cgroup.procs")],
         host_pid: true,
+        symlinks: vec![Symlink { path: c("/dev/fd"), target: c("/proc/self/fd") }],
     }
 }
 

@@ -1,0 +1,103 @@
+//! What a forked child does before it becomes the container's program. It reports what fails through a pipe that closes by
+//! itself when the program starts.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use corten_podspec::{Credentials, Event, Exec, Failed, Start, Step};
+
+use crate::credentials::{become_program, text};
+use crate::{rootfs, sys};
+
+/// Turns a failed call into the report of a step.
+pub(crate) trait Failing<T> {
+    fn failing(self, step: Step, about: impl FnOnce() -> String) -> Result<T, Failed>;
+}
+
+impl<T> Failing<T> for io::Result<T> {
+    fn failing(self, step: Step, about: impl FnOnce() -> String) -> Result<T, Failed> {
+        self.map_err(|error| Failed { step, errno: sys::errno(&error), about: about() })
+    }
+}
+
+/// Standard input, output and error of a child.
+pub(crate) struct Stdio(pub(crate) [OwnedFd; 3]);
+
+/// The child of a container's start.
+pub(crate) fn run_start(plan: &Start, report: &OwnedFd, stdio: &Stdio) -> ! {
+    let prepared = let_go(&[report, &stdio.0[0], &stdio.0[1], &stdio.0[2]])
+        .and_then(|()| live_with_parent(report))
+        .and_then(|()| join_cgroups(&plan.cgroup_joins))
+        .and_then(|()| sys::unshare(libc::CLONE_NEWCGROUP).failing(Step::Cgroup, || "namespace".to_owned()))
+        .and_then(|()| adjust_oom_score(&plan.credentials))
+        .and_then(|()| rootfs::enter(plan));
+    finish(prepared, &plan.credentials, report, stdio)
+}
+
+/// The child of an exec, in the container's process namespace already.
+pub(crate) fn run_exec(plan: &Exec, container: &OwnedFd, report: &OwnedFd, stdio: &Stdio) -> ! {
+    let prepared = let_go(&[report, container, &stdio.0[0], &stdio.0[1], &stdio.0[2]])
+        .and_then(|()| live_with_parent(report))
+        .and_then(|()| join_cgroups(&plan.cgroup_joins))
+        .and_then(|()| adjust_oom_score(&plan.credentials))
+        .and_then(|()| {
+            let flags = libc::CLONE_NEWNS | libc::CLONE_NEWCGROUP;
+            sys::join_namespaces(container, flags).failing(Step::Join, String::new)
+        });
+    finish(prepared, &plan.credentials, report, stdio)
+}
+
+fn finish(prepared: Result<(), Failed>, credentials: &Credentials, report: &OwnedFd, stdio: &Stdio) -> ! {
+    let ready = prepared.and_then(|()| {
+        sys::new_session().failing(Step::Output, || "session".to_owned())?;
+        for (fd, to) in stdio.0.iter().zip(0..) {
+            sys::duplicate_to(fd, to).failing(Step::Output, || to.to_string())?;
+        }
+        Ok(())
+    });
+    let failed = match ready {
+        Ok(()) => become_program(credentials, report),
+        Err(failed) => failed,
+    };
+    let told = Event::from(failed).encode(0).map(|bytes| sys::write(report, &bytes));
+    sys::exit_now(if matches!(told, Ok(Ok(_))) { 127 } else { 126 })
+}
+
+/// Gives up what belongs to the pod process and to other children: an end of another child's report in our hands would hide
+/// the pod process' death from it.
+fn let_go(keep: &[&OwnedFd]) -> Result<(), Failed> {
+    sys::close_all_but(keep).failing(Step::Clone, || "descriptors".to_owned())
+}
+
+/// Dies with the pod process from here on, and now if that is dead already.
+pub(crate) fn live_with_parent(report: &OwnedFd) -> Result<(), Failed> {
+    sys::die_with_parent().failing(Step::ParentDeath, String::new)?;
+    if sys::reader_is_gone(report).failing(Step::ParentDeath, String::new)? {
+        sys::exit_now(125);
+    }
+    Ok(())
+}
+
+/// Joins groups by their `cgroup.procs` (or `tasks`) files. 0 stands for the writer, so no number has to fit a namespace.
+pub(crate) fn join_cgroups(files: &[CString]) -> Result<(), Failed> {
+    files.iter().try_for_each(|path| write_file(path, b"0").failing(Step::Cgroup, || text(path)))
+}
+
+/// The kernel refuses a lower score without CAP_SYS_RESOURCE; then the inherited one stays.
+fn adjust_oom_score(credentials: &Credentials) -> Result<(), Failed> {
+    let Some(score) = credentials.oom_score_adj else { return Ok(()) };
+    set_oom_score(score).failing(Step::Limits, || "oom_score_adj".to_owned())
+}
+
+pub(crate) fn set_oom_score(score: i32) -> io::Result<()> {
+    match write_file(c"/proc/self/oom_score_adj", score.to_string().as_bytes()) {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EACCES | libc::EPERM)) => Ok(()),
+        other => other,
+    }
+}
+
+pub(crate) fn write_file(path: &std::ffi::CStr, bytes: &[u8]) -> io::Result<()> {
+    let file = sys::open(path, libc::O_WRONLY | libc::O_TRUNC)?;
+    sys::write(&file, bytes).map(drop)
+}

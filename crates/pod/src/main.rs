@@ -1,0 +1,37 @@
+//! The pod process, `corten-pod`: pause and shim of one pod in one small static program.
+//!
+//! It holds the pod's namespaces, starts containers as its children and reaps them, keeps their output flowing into log
+//! files, and keeps exit codes until control has acknowledged them. Control comes and goes over the listening socket that
+//! this process is given as standard input; the newest connection wins. Control decides everything, this process executes.
+//!
+//! One thread, so it may fork at any time; no allocation trick, no runtime. Children carry a parent-death signal: when this
+//! process dies, its containers die with it. A pod that was never set up ends with its connection.
+
+mod child;
+mod control;
+mod credentials;
+mod log;
+mod pod;
+mod process;
+mod rootfs;
+mod sys;
+
+use std::io;
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("corten-pod: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> io::Result<()> {
+    sys::protect_self()?;
+    let signals = sys::block_signals()?;
+    let listener = sys::standard_input()?;
+    pod::Pod::new(listener, signals)?.serve()
+}

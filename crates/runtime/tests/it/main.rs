@@ -1,0 +1,8 @@
+//! The pod process on the real kernel: as root, with busybox as the container's files.
+
+#![expect(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
+
+mod container;
+mod inside;
+mod kills;
+mod lives;
