@@ -19,6 +19,8 @@ static PATTERNS: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         (r#"(resourceVersion\\*"?: ?\\*")\d+"#, "$1<revision>"),
         (r"in record \(\d+\)", "in record (<revision>)"),
         (r"in object meta: \d+", "in object meta: <revision>"),
+        // A place in upstream's source, which depends on how its binary was built.
+        (r#"in scheme "[^"]*""#, "in scheme <place>"),
         // Which of several bindings allows depends on the order of a map.
         (r"^RBAC: allowed by .*", "RBAC: allowed by <binding>"),
     ];
