@@ -30,11 +30,39 @@ pub fn table() -> &'static TypeTable {
     &TABLE
 }
 
+/// The order in which discovery shows groups, which is upstream's by weight: clients take the first that has a resource.
+const GROUPS: [&str; 21] = [
+    "",
+    "apiregistration.k8s.io",
+    "apps",
+    "events.k8s.io",
+    "authentication.k8s.io",
+    "authorization.k8s.io",
+    "autoscaling",
+    "batch",
+    "certificates.k8s.io",
+    "networking.k8s.io",
+    "policy",
+    "rbac.authorization.k8s.io",
+    "storage.k8s.io",
+    "admissionregistration.k8s.io",
+    "apiextensions.k8s.io",
+    "scheduling.k8s.io",
+    "coordination.k8s.io",
+    "node.k8s.io",
+    "discovery.k8s.io",
+    "resource.k8s.io",
+    "flowcontrol.apiserver.k8s.io",
+];
+
 /// The kinds that a server serves by default, then those that appear only as the body of a subresource (with no verbs
 /// and no plural name).
 pub fn kinds() -> Vec<KindInfo> {
     let served = FACTS.kinds.iter().filter(|fact| fact.served);
-    served.map(kind).chain(body_kinds()).collect()
+    let mut kinds: Vec<KindInfo> = served.map(kind).chain(body_kinds()).collect();
+    let rank = |group: &str| GROUPS.iter().position(|own| *own == group).unwrap_or(GROUPS.len());
+    kinds.sort_by_key(|kind| rank(&kind.gvk.group));
+    kinds
 }
 
 /// The schema of a kind in one version, whether or not it is served: `("apps/v1", "Deployment")`,

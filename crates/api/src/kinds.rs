@@ -88,6 +88,11 @@ pub const ALL: &[&[KindRules]] = &[
     workloads::KINDS,
 ];
 
+/// A delete answers with the object it had.
+fn shown_deleted(base: Strategy) -> Strategy {
+    Strategy { delete_returns_object: true, ..base }
+}
+
 /// A selectable field that is called by its path.
 fn field(path: &str) -> SelectableField {
     field_as(path, path)

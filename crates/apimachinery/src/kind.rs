@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::field::{FieldErrors, FieldPath};
+use crate::managed::Endpoint;
 use crate::schema::ObjectSchema;
 use crate::value::{Str, Value};
 
@@ -87,6 +88,11 @@ pub struct Strategy {
     pub prepare: Option<fn(&mut Value, Option<&Value>)>,
     /// Runs last of all preparation, on create and on update, of subresources too: what follows from who writes and when.
     pub settle: Option<fn(&mut Value, &Write<'_>)>,
+    /// The fields that writes of an endpoint (`""` for the object itself) take over and own, where these are not all but
+    /// the status, or the status alone.
+    pub endpoint: Option<fn(&str) -> Endpoint<'static>>,
+    /// The text of the `Warning:` that every request for the kind gets.
+    pub deprecated: Option<Str>,
     /// A write of `status` leaves labels, annotations, finalizers and owners as they are.
     pub status_keeps_metadata: bool,
     /// Rules that hold for the whole object; those of one schema type are attached to the type.
@@ -150,6 +156,8 @@ impl Default for Strategy {
             ttl_s: None,
             prepare: None,
             settle: None,
+            endpoint: None,
+            deprecated: None,
             status_keeps_metadata: false,
             validate: None,
             warn: None,
@@ -276,9 +284,9 @@ pub fn api_version(group: &str, version: &str) -> Str {
 }
 
 impl fmt::Display for GroupVersionKind {
-    /// As upstream prints it: `apps/v1, Kind=Deployment`.
+    /// As upstream prints it: `apps/v1, Kind=Deployment`, `/v1, Kind=Pod`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}, Kind={}", self.api_version(), self.kind)
+        write!(f, "{}/{}, Kind={}", self.group, self.version, self.kind)
     }
 }
 

@@ -282,6 +282,9 @@ fn validate_owner_references(meta: Meta<'_>, path: &FieldPath, errors: &mut Fiel
                 errors.invalid(&path.child(field), value, "must not be empty");
             }
         }
+        if (owner.api_version(), owner.kind()) == ("v1", "Event") {
+            errors.invalid(path, owner.0.clone(), "/v1, Kind=Event is disallowed from being an owner");
+        }
         if owner.controller() {
             let current = format!("{}/{}", owner.kind(), owner.name());
             match &controller {

@@ -22,6 +22,7 @@ pub(crate) mod storage;
 mod update;
 mod watch;
 
+pub(crate) use conform::json_type;
 pub use engine::Registry;
 pub use kinds::KindSet;
 pub use object::ObjectError;

@@ -2,6 +2,7 @@
 
 use corten_apimachinery::duration;
 use corten_apimachinery::kind::{Column, NameRule, Serve, Strategy, Write, Writer};
+use corten_apimachinery::managed::Endpoint;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value::{Map, Value};
 
@@ -37,6 +38,11 @@ pub(crate) const KINDS: &[KindRules] = &[
             prepare: Some(prepare_request),
             settle: Some(settle_request),
             validate: Some(certificates::request),
+            endpoint: Some(|subresource| match subresource {
+                "status" => Endpoint::Except(&[&["spec"], &["status", "conditions"]]),
+                "approval" => Endpoint::Except(&[&["spec"], &["status", "certificate"]]),
+                _ => Endpoint::Except(&[&["spec"], &["status"]]),
+            }),
             ..base
         },
         columns: request_columns,

@@ -19,6 +19,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
         strategy: |base| Strategy {
             name: NameRule::DnsLabel,
+            delete_returns_object: true,
             prepare: Some(prepare_namespace),
             hold: Some(|namespace| !list(namespace, &["spec", "finalizers"]).is_empty()),
             begin_delete: Some(|namespace, _| {
@@ -48,7 +49,11 @@ pub(crate) const KINDS: &[KindRules] = &[
         },
         ..KindRules::new("", "Node")
     },
-    KindRules { columns: component_columns, ..KindRules::new("", "ComponentStatus") },
+    KindRules {
+        strategy: |base| Strategy { deprecated: Some("v1 ComponentStatus is deprecated in v1.19+".into()), ..base },
+        columns: component_columns,
+        ..KindRules::new("", "ComponentStatus")
+    },
 ];
 
 fn prepare_namespace(namespace: &mut Value, stored: Option<&Value>) {

@@ -5,7 +5,7 @@ use corten_apimachinery::kind::{Column, Strategy};
 use corten_apimachinery::value::{Map, Value};
 
 use super::column::{age, at, boolean, count, flag, int, integer, name, plain, text};
-use super::{KindRules, field, warning};
+use super::{KindRules, field, shown_deleted, warning};
 use crate::rules::validation::{cluster, policy};
 
 pub(crate) const KINDS: &[KindRules] = &[
@@ -28,13 +28,17 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("", "Secret")
     },
     KindRules {
-        strategy: |base| Strategy { prepare: Some(name_secrets), warn: Some(warning::service_account), ..base },
+        strategy: |base| Strategy {
+            prepare: Some(name_secrets),
+            warn: Some(warning::service_account),
+            ..shown_deleted(base)
+        },
         columns: || vec![name(), age()],
         ..KindRules::new("", "ServiceAccount")
     },
     KindRules { strategy: |base| Strategy { create_on_update: true, ..base }, ..KindRules::new("", "LimitRange") },
     KindRules {
-        strategy: |base| Strategy { warn: Some(warning::quota), ..base },
+        strategy: |base| Strategy { warn: Some(warning::quota), ..shown_deleted(base) },
         columns: || {
             vec![
                 name(),

@@ -13,6 +13,7 @@ use super::field;
 pub(crate) const KINDS: &[KindRules] = &[KindRules {
     strategy: |base| Strategy {
         generation: true,
+        delete_returns_object: true,
         prepare: Some(prepare::prepare),
         settle: Some(prepare::settle),
         validate: Some(crate::rules::validation::pod::validate),

@@ -4,24 +4,28 @@ use corten_apimachinery::kind::Strategy;
 use corten_apimachinery::value::Value;
 
 use super::column::{age, at, deleting, list, name, since, text};
-use super::{KindRules, field};
+use super::{KindRules, field, shown_deleted};
 
 const GROUP: &str = "resource.k8s.io";
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
-        strategy: |base| Strategy { generation: true, ..base },
+        strategy: |base| Strategy { generation: true, ..shown_deleted(base) },
         columns: || vec![name(), age()],
         ..KindRules::new(GROUP, "DeviceClass")
     },
     KindRules {
-        strategy: |base| Strategy { status_keeps_metadata: true, ..base },
+        strategy: |base| Strategy { status_keeps_metadata: true, ..shown_deleted(base) },
         columns: || vec![name(), text("State", |claim, _| state(claim).into()), age()],
         ..KindRules::new(GROUP, "ResourceClaim")
     },
-    KindRules { columns: || vec![name(), age()], ..KindRules::new(GROUP, "ResourceClaimTemplate") },
     KindRules {
-        strategy: |base| Strategy { generation: true, prepare: Some(date_taints), ..base },
+        strategy: shown_deleted,
+        columns: || vec![name(), age()],
+        ..KindRules::new(GROUP, "ResourceClaimTemplate")
+    },
+    KindRules {
+        strategy: |base| Strategy { generation: true, prepare: Some(date_taints), ..shown_deleted(base) },
         columns: || {
             vec![
                 name(),
@@ -35,7 +39,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "ResourceSlice")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, status_keeps_metadata: true, ..base },
+        strategy: |base| Strategy { generation: true, status_keeps_metadata: true, ..shown_deleted(base) },
         columns: || {
             vec![
                 name(),

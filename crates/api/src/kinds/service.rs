@@ -9,7 +9,7 @@ use corten_apimachinery::value::Value;
 
 use super::change::{differs, raise_generation};
 use super::column::{NONE, UNKNOWN, UNSET, age, at, first_three, labels, list, name, plain, text, wide};
-use super::{KindRules, field, warning};
+use super::{KindRules, field, shown_deleted, warning};
 use crate::rules::validation::discovery;
 
 pub(crate) const KINDS: &[KindRules] = &[
@@ -19,14 +19,19 @@ pub(crate) const KINDS: &[KindRules] = &[
             create_on_update: true,
             prepare: Some(update::prepare),
             warn: Some(warning::service),
-            ..base
+            ..shown_deleted(base)
         },
         columns: service_columns,
         selectable_fields: || vec![field("spec.clusterIP"), field("spec.type")],
         ..KindRules::new("", "Service")
     },
     KindRules {
-        strategy: |base| Strategy { create_on_update: true, warn: Some(warning::endpoints), ..base },
+        strategy: |base| Strategy {
+            create_on_update: true,
+            warn: Some(warning::endpoints),
+            deprecated: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()),
+            ..base
+        },
         columns: || vec![name(), text("Endpoints", |endpoints, _| addresses(endpoints).into()), age()],
         ..KindRules::new("", "Endpoints")
     },

@@ -9,7 +9,7 @@ use super::change::keep;
 use super::column::{
     UNSET, age, at, at_or, boolean, count, decorated_name, deleting, flag, integer, list, name, plain, text, wide,
 };
-use super::{KindRules, field_as, warning};
+use super::{KindRules, field_as, shown_deleted, warning};
 use crate::rules::validation::{self as rules, persistent, storage};
 
 const GROUP: &str = "storage.k8s.io";
@@ -25,7 +25,7 @@ pub(crate) const KINDS: &[KindRules] = &[
             settle: Some(date_phase),
             validate: Some(persistent::validate),
             warn: Some(warning::volume),
-            ..base
+            ..shown_deleted(base)
         },
         columns: volume_columns,
         // Once a mistake, now relied upon.
@@ -37,19 +37,19 @@ pub(crate) const KINDS: &[KindRules] = &[
             prepare: Some(prepare_claim),
             validate: Some(rules::claim::validate),
             warn: Some(warning::claim),
-            ..base
+            ..shown_deleted(base)
         },
         columns: claim_columns,
         selectable_fields: || vec![field_as("name", "metadata.name")],
         ..KindRules::new("", "PersistentVolumeClaim")
     },
     KindRules {
-        strategy: |base| Strategy { validate: Some(storage::storage_class), ..base },
+        strategy: |base| Strategy { validate: Some(storage::storage_class), ..shown_deleted(base) },
         columns: class_columns,
         ..KindRules::new(GROUP, "StorageClass")
     },
     KindRules {
-        strategy: |base| Strategy { validate: Some(storage::attributes_class), ..base },
+        strategy: |base| Strategy { validate: Some(storage::attributes_class), ..shown_deleted(base) },
         columns: || vec![name(), text("DriverName", |class, _| at(class, &["driverName"])), age()],
         ..KindRules::new(GROUP, "VolumeAttributesClass")
     },
@@ -58,7 +58,7 @@ pub(crate) const KINDS: &[KindRules] = &[
             unconditional_update: false,
             status_keeps_metadata: true,
             validate: Some(storage::attachment),
-            ..base
+            ..shown_deleted(base)
         },
         columns: || {
             vec![
@@ -73,7 +73,11 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "VolumeAttachment")
     },
     KindRules {
-        strategy: |base| Strategy { unconditional_update: false, validate: Some(storage::csi_node), ..base },
+        strategy: |base| Strategy {
+            unconditional_update: false,
+            validate: Some(storage::csi_node),
+            ..shown_deleted(base)
+        },
         columns: || vec![name(), integer("Drivers", |node, _| count(node, &["spec", "drivers"]).into()), age()],
         ..KindRules::new(GROUP, "CSINode")
     },
@@ -82,7 +86,7 @@ pub(crate) const KINDS: &[KindRules] = &[
             unconditional_update: false,
             prepare: Some(number_changes),
             validate: Some(storage::csi_driver),
-            ..base
+            ..shown_deleted(base)
         },
         columns: driver_columns,
         ..KindRules::new(GROUP, "CSIDriver")

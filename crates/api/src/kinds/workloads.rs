@@ -7,7 +7,7 @@ use corten_apimachinery::value::{Str, Value};
 use super::KindRules;
 use super::change::{differs, keep_in_metadata, raise_generation};
 use super::column::{NONE, age, containers, int, integer, labels, name, selector, selector_text, text, wide};
-use super::{computed, warning};
+use super::{computed, shown_deleted, warning};
 use crate::rules::validation::apps;
 
 const TEMPLATE: &[&str] = &["spec", "template"];
@@ -106,7 +106,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             generation: true,
             warn: Some(|new, stored| warning::template(new, stored, &["template"])),
-            ..base
+            ..shown_deleted(base)
         },
         columns: || {
             vec![

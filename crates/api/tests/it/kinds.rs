@@ -72,5 +72,22 @@ fn only_versions_that_are_not_stored_are_converted() {
     let kinds = corten_api::kinds();
     let converted: Vec<_> =
         kinds.iter().filter(|info| info.convert.is_some()).map(|info| info.gvk.to_string()).collect();
-    assert_eq!(converted, ["autoscaling/v1, Kind=HorizontalPodAutoscaler", "events.k8s.io/v1, Kind=Event"]);
+    assert_eq!(converted, ["events.k8s.io/v1, Kind=Event", "autoscaling/v1, Kind=HorizontalPodAutoscaler"]);
+}
+
+#[test]
+fn groups_stand_in_upstreams_order() {
+    let kinds = corten_api::kinds();
+    let mut groups: Vec<&str> = kinds.iter().map(|kind| kind.gvk.group.as_str()).collect();
+    groups.dedup();
+    let (first, last) = (&groups[..4], groups.last().copied());
+    assert_eq!(first, ["", "apiregistration.k8s.io", "apps", "events.k8s.io"]);
+    assert_eq!(last, Some("flowcontrol.apiserver.k8s.io"));
+}
+
+#[test]
+fn deprecated_kinds_say_so() {
+    let deprecated = corten_api::kinds().into_iter().filter(|kind| kind.strategy.deprecated.is_some());
+    let names: Vec<String> = deprecated.map(|kind| kind.gvk.to_string()).collect();
+    assert_eq!(names, ["/v1, Kind=ComponentStatus", "/v1, Kind=Endpoints"]);
 }

@@ -5,6 +5,7 @@ use corten_apimachinery::kind::Propagation;
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::{Str, Value};
 
+use crate::registry::json_type;
 use crate::registry::{DeleteOptions, FieldValidation, ListOptions, RevisionMatch, WriteOptions};
 
 /// Longest name of a field manager, in bytes.
@@ -250,8 +251,25 @@ pub fn delete_options(query: &Query) -> Result<DeleteOptions, Status> {
     delete_options_of(&Value::Object(body))
 }
 
+/// Fields of `DeleteOptions`, what they hold, and what Go calls that.
+const DELETE_FIELDS: [(&str, fn(&Value) -> bool, &str); 5] = [
+    ("gracePeriodSeconds", |value| matches!(value, Value::Int(_)), "int64"),
+    ("preconditions", |value| value.as_object().is_some(), "v1.Preconditions"),
+    ("orphanDependents", |value| value.as_bool().is_some(), "bool"),
+    ("propagationPolicy", |value| value.as_str().is_some(), "v1.DeletionPropagation"),
+    ("dryRun", |value| value.as_array().is_some(), "[]string"),
+];
+
 /// `DeleteOptions` of a decoded body.
 pub fn delete_options_of(body: &Value) -> Result<DeleteOptions, Status> {
+    for (field, fits, go_type) in DELETE_FIELDS {
+        if let Some(value) = body.get(field).filter(|value| !value.is_null() && !fits(value)) {
+            let found = json_type(value);
+            return Err(Status::bad_request(format!(
+                "json: cannot unmarshal {found} into Go struct field DeleteOptions.{field} of type {go_type}"
+            )));
+        }
+    }
     let mut errors = FieldErrors::default();
     let orphan = body.get("orphanDependents").and_then(Value::as_bool);
     let policy = body.get("propagationPolicy").and_then(Value::as_str);
@@ -359,6 +377,14 @@ mod tests {
         let write = write.unwrap();
         assert!(write.options.dry_run);
         assert_eq!((write.options.field_validation, write.manager.as_str()), (FieldValidation::Strict, "m"));
+    }
+
+    #[test]
+    fn delete_options_of_a_wrong_type_are_refused() {
+        let refused = delete_options_of(&value!({"gracePeriodSeconds": "soon"})).expect_err("refused");
+        let text = "json: cannot unmarshal string into Go struct field DeleteOptions.gracePeriodSeconds of type int64";
+        assert_eq!((refused.code, refused.message.as_str()), (400, text));
+        assert!(delete_options_of(&value!({"gracePeriodSeconds": null, "dryRun": ["All"]})).is_ok());
     }
 
     #[test]

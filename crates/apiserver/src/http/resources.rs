@@ -11,7 +11,7 @@ use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
 use crate::http::body::{self, Output, Response};
 use crate::http::negotiate::{Accepted, BodyEncoding, Offer, body_encoding, negotiate, unsupported_body};
-use crate::http::pipeline::{Api, Call};
+use crate::http::pipeline::{Api, Call, warn};
 use crate::http::present::{Presentation, TableOptions};
 use crate::http::{protobuf, query};
 use crate::registry::{Body, Context, ListOptions, ObjectError, Target};
@@ -25,10 +25,15 @@ impl Api {
         let Some(kind) = call.kind.clone() else {
             return self.unknown_resource(&call);
         };
-        match self.serve_kind(call, kind).await {
+        let deprecated = kind.strategy.deprecated.clone();
+        let mut response = match self.serve_kind(call, kind).await {
             Ok(response) => response,
             Err(status) => output.status(&status),
+        };
+        if let Some(text) = deprecated {
+            warn(&mut response, &[text.into()]);
         }
+        response
     }
 
     /// A resource that is not served: a Status below a group that is, plain text elsewhere, as upstream.
@@ -52,6 +57,9 @@ impl Api {
             }
         }
         if info.subresource.is_empty() {
+            if call.request.method() == http::Method::HEAD && matches!(info.verb.as_str(), "list" | "watch") {
+                return Err(method_not_allowed());
+            }
             let of_one = matches!(info.verb.as_str(), "get" | "update" | "patch" | "delete");
             let of_many = matches!(info.verb.as_str(), "create" | "deletecollection");
             let named = !info.name.is_empty();

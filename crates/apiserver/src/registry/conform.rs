@@ -36,6 +36,9 @@ pub(super) fn conform(
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
     let Body { mut value, duplicates } = body;
+    if value.is_null() {
+        value = Value::object();
+    }
     check_type(kinds, kind, &value).map_err(|mismatch| mismatch.into_status(kind))?;
     set_type(kind, &mut value);
     let conformed = kind.schema.conform(value).map_err(|error| cannot_be_handled(&kind.gvk, kind, &error.0))?;
@@ -96,14 +99,24 @@ impl Mismatch {
 }
 
 fn check_type(kinds: &KindSet, kind: &KindInfo, value: &Value) -> Result<(), Mismatch> {
-    let unrecognised = || Mismatch { claimed: None, why: unrecognised(kind, value) };
-    let map = value.as_object().ok_or_else(unrecognised)?;
+    let refuse = |why: &str| Mismatch { claimed: None, why: unrecognised(kind, value, why) };
+    let map = value.as_object().ok_or_else(|| {
+        let go_type = "value of type struct { APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; Kind string \
+                       \"json:\\\"kind,omitempty\\\"\" }";
+        refuse(&no_type(&format!("cannot unmarshal {} into Go {go_type}", json_type(value))))
+    })?;
     let text = |key: &str| match map.get(key) {
         None | Some(Value::Null) => Ok(""),
         Some(Value::String(text)) => Ok(text.as_str()),
-        Some(_) => Err(unrecognised()),
+        Some(other) => {
+            let other = json_type(other);
+            Err(refuse(&no_type(&format!("cannot unmarshal {other} into Go struct field .{key} of type string"))))
+        }
     };
     let (api_version, name) = (text("apiVersion")?, text("kind")?);
+    if api_version.matches('/').count() > 1 {
+        return Err(refuse(&format!("unexpected GroupVersion string: {api_version}")));
+    }
     let wanted = kind.gvk.api_version();
     let api_version = if api_version.is_empty() { &wanted } else { api_version };
     let name = if name.is_empty() { &kind.gvk.kind } else { name };
@@ -134,22 +147,25 @@ fn cannot_be_handled(claimed: &GroupVersionKind, kind: &KindInfo, why: &str) -> 
     ))
 }
 
-fn unrecognised(kind: &KindInfo, value: &Value) -> String {
-    let what = match value {
+/// What Go calls a value in its errors.
+pub(crate) fn json_type(value: &Value) -> &'static str {
+    match value {
         Value::Array(_) => "array",
         Value::String(_) => "string",
         Value::Bool(_) => "bool",
         Value::Int(_) | Value::Float(_) => "number",
         Value::Null | Value::Object(_) => "object",
-    };
+    }
+}
+
+fn no_type(why: &str) -> String {
+    format!("couldn't get version/kind; json parse error: json: {why}")
+}
+
+fn unrecognised(kind: &KindInfo, value: &Value, why: &str) -> String {
     let text = json::to_string(value);
-    format!(
-        "the object provided is unrecognized (must be of type {}): couldn't get version/kind; json parse error: json: \
-         cannot unmarshal {what} into Go value of type struct {{ APIVersion string \"json:\\\"apiVersion,omitempty\\\"\"; \
-         Kind string \"json:\\\"kind,omitempty\\\"\" }} ({})",
-        kind.gvk.kind,
-        summary(text.as_bytes()),
-    )
+    let summary = summary(text.as_bytes());
+    format!("the object provided is unrecognized (must be of type {}): {why} ({summary})", kind.gvk.kind)
 }
 
 /// The beginning of a body: as it is where it looks like JSON's object, else in hexadecimal.

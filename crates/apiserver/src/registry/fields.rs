@@ -112,10 +112,11 @@ pub(super) fn record(context: &Context, target: &Target, old: Option<&Arc<Value>
 
 fn manager<'a>(context: &'a Context, target: &'a Target) -> Manager<'a> {
     let kind: &KindInfo = &target.kind;
-    let endpoint = match kind.subresource(&target.subresource).map(|sub| &sub.serve) {
-        None if kind.strategy.status => Endpoint::WITHOUT_STATUS,
-        Some(Serve::Status) => Endpoint::STATUS,
-        None | Some(_) => Endpoint::All,
+    let endpoint = match (kind.strategy.endpoint, kind.subresource(&target.subresource).map(|sub| &sub.serve)) {
+        (Some(endpoint), _) => endpoint(&target.subresource),
+        (None, None) if kind.strategy.status => Endpoint::WITHOUT_STATUS,
+        (None, Some(Serve::Status)) => Endpoint::STATUS,
+        (None, _) => Endpoint::All,
     };
     Manager { name: &context.manager, gvk: &kind.gvk, subresource: &target.subresource, endpoint }
 }

@@ -51,7 +51,7 @@ impl Registry {
 
     /// The state that a list shows, and the key at which it begins.
     async fn state_for(&self, home: &Arc<KindInfo>, options: &ListOptions) -> Result<(Snapshot, String), Status> {
-        let asked = options::parse_revision(&options.resource_version)?;
+        let asked = options::parse_list_revision(&options.resource_version)?;
         if options.continue_token.is_empty() {
             let exact = match options.revision_match {
                 Some(RevisionMatch::Exact) => true,

@@ -70,6 +70,26 @@ fn refuse(errors: &FieldErrors) -> Result<(), Status> {
 
 /// A `resourceVersion` of a request: `None` for `""`, 0 for "any".
 pub(super) fn parse_revision(text: &str) -> Result<Option<Revision>, Status> {
+    revision(text).map_err(|errors| Status::invalid("", "", "", &errors))
+}
+
+/// The same for a list, which upstream refuses in other words.
+pub(super) fn parse_list_revision(text: &str) -> Result<Option<Revision>, Status> {
+    revision(text).map_err(|errors| Status::bad_request(format!("invalid resource version: {errors}")))
+}
+
+/// The same for a watch.
+pub(super) fn parse_watch_revision(text: &str) -> Result<Option<Revision>, Status> {
+    revision(text).map_err(|errors| Status {
+        code: 500,
+        reason: "",
+        message: errors.to_string(),
+        details: None,
+        continue_token: None,
+    })
+}
+
+fn revision(text: &str) -> Result<Option<Revision>, FieldErrors> {
     if text.is_empty() {
         return Ok(None);
     }
@@ -78,7 +98,7 @@ pub(super) fn parse_revision(text: &str) -> Result<Option<Revision>, Status> {
         let mut errors = FieldErrors::default();
         let detail = format!("strconv.ParseUint: parsing {text:?}: {why}");
         errors.invalid(&FieldPath::new("resourceVersion"), text, detail);
-        Status::invalid("", "", "", &errors)
+        errors
     })
 }
 
@@ -168,5 +188,16 @@ mod tests {
             ),
         );
         check(ListOptions::default(), "", "");
+    }
+
+    #[test]
+    fn a_bad_revision_is_refused_in_each_verbs_words() {
+        let detail = r#"resourceVersion: Invalid value: "x": strconv.ParseUint: parsing "x": invalid syntax"#;
+        let said = |refused: Result<Option<Revision>, Status>| refused.map_err(|status| (status.code, status.message));
+        let list = format!("invalid resource version: {detail}");
+        assert_eq!(said(parse_list_revision("x")), Err((400, list)));
+        assert_eq!(said(parse_watch_revision("x")), Err((500, detail.to_owned())));
+        assert_eq!(said(parse_revision("x")).map_err(|(code, _)| code), Err(422));
+        assert_eq!(parse_list_revision("7"), Ok(Some(7)));
     }
 }

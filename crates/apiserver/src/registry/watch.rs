@@ -38,7 +38,7 @@ impl Registry {
         let home = self.home(kind)?;
         let selection = Selection::new(kind, &home, namespace, options)?;
         let caches = self.0.caches.clone();
-        let asked = options::parse_revision(&options.resource_version)?;
+        let asked = options::parse_watch_revision(&options.resource_version)?;
         let (cache, snapshot) = caches.snapshot(&home, asked).await?;
         let initial = options.send_initial_events.unwrap_or(matches!(asked, None | Some(0)));
         let after = match asked {

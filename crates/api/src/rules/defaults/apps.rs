@@ -22,6 +22,14 @@ pub(in crate::rules) const RULES: RuleTable = &[
             rolling(spec.object_entry("updateStrategy"), 1, 0);
         }),
     ),
+    (
+        // The number of the template, which old clients read; counted when the object is written.
+        "apps/v1.DaemonSet",
+        fills(|set| {
+            let annotations = set.object_entry("metadata").object_entry("annotations");
+            absent(annotations, "deprecated.daemonset.template.generation", "0");
+        }),
+    ),
     ("apps/v1.ReplicaSetSpec", fills(|spec| absent(spec, "replicas", 1))),
     ("apps/v1.StatefulSetSpec", fills(stateful_set)),
     ("core/v1.ReplicationController", fills(replication_controller)),

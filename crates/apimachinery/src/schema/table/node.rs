@@ -1,6 +1,6 @@
 //! Where a value stands in the table, as patches and field ownership ask for it.
 
-use super::{Field, FieldType, ListTag, TypeTable};
+use super::{Field, FieldType, ListTag, Special, TypeTable};
 use crate::schema::{ListKind, Node, PatchTags};
 
 /// A position in the table: a struct, or a field's value.
@@ -42,7 +42,11 @@ impl<'a> TableNode<'a> {
     }
 
     pub fn atomic_map(self) -> bool {
-        let of_type = matches!(self.ty, FieldType::Struct(id) if self.table.get(*id).atomic);
+        let of_type = match self.ty {
+            FieldType::Struct(id) => self.table.get(*id).atomic,
+            FieldType::Special(Special::RawExtension) => true,
+            _ => false,
+        };
         of_type || self.field.is_some_and(|field| field.atomic_map)
     }
 
