@@ -6,8 +6,11 @@ use std::sync::Arc;
 use corten_client::{Client, Informers};
 use corten_stdx::clock::Clock;
 
+pub mod deployment;
 pub mod garbage;
 pub mod namespace;
+mod pod;
+pub mod replica_set;
 pub mod root_ca;
 pub mod service_account;
 

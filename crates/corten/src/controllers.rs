@@ -8,7 +8,7 @@ use corten_apiserver::http::body::full;
 use corten_apiserver::http::pipeline::Api;
 use corten_client::controller::{Driver, Handle, Leadership};
 use corten_client::{Client, Informers, StreamBody, Transport, TransportError};
-use corten_controllers::{Base, garbage, namespace, root_ca, service_account};
+use corten_controllers::{Base, deployment, garbage, namespace, replica_set, root_ca, service_account};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -31,6 +31,8 @@ pub async fn start(api: &Arc<Api>, authority_pem: &str, clock: &Clock, random: &
         service_account::controller(&base),
         root_ca::controller(&base, authority_pem),
         garbage::controller(&base),
+        replica_set::controller(&base),
+        deployment::controller(&base),
     ];
     let driver =
         Driver { clock: clock.clone(), random: random.clone(), tasks: tasks.clone(), leadership: Leadership::alone() };
