@@ -6,16 +6,18 @@ use corten_apimachinery::value::{Map, Value};
 
 use super::column::{age, at, boolean, count, flag, int, integer, name, plain, text};
 use super::{KindRules, field, shown_deleted, warning};
-use crate::rules::validation::{cluster, policy};
+use crate::rules::validation::{self as rules, cluster, policy};
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
+        strategy: |base| Strategy { validate: Some(rules::config::config_map), ..base },
         columns: || {
             vec![name(), text("Data", |map, _| (count(map, &["data"]) + count(map, &["binaryData"])).into()), age()]
         },
         ..KindRules::new("", "ConfigMap")
     },
     KindRules {
+        strategy: |base| Strategy { validate: Some(rules::config::secret), ..base },
         columns: || {
             vec![
                 name(),
@@ -36,9 +38,16 @@ pub(crate) const KINDS: &[KindRules] = &[
         columns: || vec![name(), age()],
         ..KindRules::new("", "ServiceAccount")
     },
-    KindRules { strategy: |base| Strategy { create_on_update: true, ..base }, ..KindRules::new("", "LimitRange") },
     KindRules {
-        strategy: |base| Strategy { warn: Some(warning::quota), ..shown_deleted(base) },
+        strategy: |base| Strategy { create_on_update: true, validate: Some(rules::quota::limit_range), ..base },
+        ..KindRules::new("", "LimitRange")
+    },
+    KindRules {
+        strategy: |base| Strategy {
+            validate: Some(rules::quota::quota),
+            warn: Some(warning::quota),
+            ..shown_deleted(base)
+        },
         columns: || {
             vec![
                 name(),

@@ -5,6 +5,7 @@ use corten_apimachinery::value::{Str, Value};
 
 use super::column::{UNKNOWN, at, named, since, text, wide};
 use super::{KindRules, field_as};
+use crate::rules::validation::event;
 
 /// How long an event is kept after it was last written: seven days.
 const TTL_S: u64 = 7 * 24 * 3600;
@@ -48,13 +49,13 @@ const EVENTS: Names = Names {
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
-        strategy,
+        strategy: |base| Strategy { validate: Some(event::core), ..strategy(base) },
         columns,
         selectable_fields: || selectable_fields(&CORE, "involvedObject", "reportingComponent"),
         ..KindRules::new("", "Event")
     },
     KindRules {
-        strategy,
+        strategy: |base| Strategy { validate: Some(event::regarding), ..strategy(base) },
         columns,
         selectable_fields: || selectable_fields(&EVENTS, "regarding", "reportingController"),
         convert: |version| (version == "v1").then(super::convert::event::conversion),

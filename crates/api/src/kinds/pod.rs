@@ -10,26 +10,32 @@ use corten_apimachinery::value::{Str, Value};
 use super::KindRules;
 use super::field;
 
-pub(crate) const KINDS: &[KindRules] = &[KindRules {
-    strategy: |base| Strategy {
-        generation: true,
-        delete_returns_object: true,
-        prepare: Some(prepare::prepare),
-        settle: Some(prepare::settle),
-        validate: Some(crate::rules::validation::pod::validate),
-        warn: Some(super::warning::pod),
-        graceful: Some(grace_period_s),
-        ..base
+pub(crate) const KINDS: &[KindRules] = &[
+    KindRules {
+        strategy: |base| Strategy {
+            generation: true,
+            delete_returns_object: true,
+            prepare: Some(prepare::prepare),
+            settle: Some(prepare::settle),
+            validate: Some(crate::rules::validation::pod::validate),
+            warn: Some(super::warning::pod),
+            graceful: Some(grace_period_s),
+            ..base
+        },
+        columns: columns::columns,
+        selectable_fields,
+        serve: |subresource| match subresource {
+            "ephemeralcontainers" => Some(Serve::Part(prepare::ephemeral_containers)),
+            "resize" => Some(Serve::Part(prepare::resize)),
+            _ => None,
+        },
+        ..KindRules::new("", "Pod")
     },
-    columns: columns::columns,
-    selectable_fields,
-    serve: |subresource| match subresource {
-        "ephemeralcontainers" => Some(Serve::Part(prepare::ephemeral_containers)),
-        "resize" => Some(Serve::Part(prepare::resize)),
-        _ => None,
+    KindRules {
+        strategy: |base| Strategy { validate: Some(crate::rules::validation::pod::binding), ..base },
+        ..KindRules::new("", "Binding")
     },
-    ..KindRules::new("", "Pod")
-}];
+];
 
 fn selectable_fields() -> Vec<SelectableField> {
     let computed = |name: &str, value: fn(&Value) -> Str| SelectableField {

@@ -10,7 +10,7 @@ use corten_apimachinery::value::Value;
 use super::change::{differs, raise_generation};
 use super::column::{NONE, UNKNOWN, UNSET, age, at, first_three, labels, list, name, plain, text, wide};
 use super::{KindRules, field, shown_deleted, warning};
-use crate::rules::validation::discovery;
+use crate::rules::validation::{self as rules, discovery};
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
@@ -18,6 +18,7 @@ pub(crate) const KINDS: &[KindRules] = &[
             name: NameRule::DnsLabel,
             create_on_update: true,
             prepare: Some(update::prepare),
+            validate: Some(rules::service::validate),
             warn: Some(warning::service),
             ..shown_deleted(base)
         },
@@ -28,6 +29,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
         strategy: |base| Strategy {
             create_on_update: true,
+            validate: Some(rules::endpoints::validate),
             warn: Some(warning::endpoints),
             deprecated: Some("v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice".into()),
             ..base

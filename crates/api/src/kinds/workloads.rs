@@ -8,7 +8,7 @@ use super::KindRules;
 use super::change::{differs, keep_in_metadata, raise_generation};
 use super::column::{NONE, age, containers, int, integer, labels, name, selector, selector_text, text, wide};
 use super::{computed, shown_deleted, warning};
-use crate::rules::validation::apps;
+use crate::rules::validation::{apps, controller};
 
 const TEMPLATE: &[&str] = &["spec", "template"];
 
@@ -91,6 +91,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             generation: true,
             default_propagation: Propagation::Orphan,
+            validate: Some(controller::validate),
             warn: Some(|new, stored| warning::named_workload(new, stored, TEMPLATE)),
             ..base
         },

@@ -41,6 +41,16 @@ pub(crate) fn validate(validation: Validation<'_>, errors: &mut FieldErrors) {
     }
 }
 
+/// What names where a pod goes.
+pub(crate) fn binding(validation: Validation<'_>, errors: &mut FieldErrors) {
+    let target = At::root(validation.object).object_or_empty("target");
+    let kind = target.text("kind");
+    if !kind.is_empty() && kind != "Node" {
+        errors.not_supported(&target.path("kind"), Value::from(kind), &["Node", "<empty>"]);
+    }
+    target.require("name", errors);
+}
+
 fn create(pod: &At<'_>, errors: &mut FieldErrors) {
     of_metadata_and_spec(pod, errors);
     let spec = pod.object_or_empty("spec");
