@@ -147,9 +147,13 @@ impl Https {
             .handshake(TokioIo::new(stream))
             .await
             .map_err(|error| TransportError::new("the server does not speak HTTP/2", error))?;
+        let mut stopped = self.tasks.stopped();
         self.tasks.spawn("connection", async move {
-            if let Err(error) = driver.await {
-                tracing::debug!(error = %Chain(&error), "the connection to the server ended");
+            tokio::select! {
+                () = stopped.wait() => {}
+                ended = driver => if let Err(error) = ended {
+                    tracing::debug!(error = %Chain(&error), "the connection to the server ended");
+                }
             }
         });
         Ok(connection.insert(sender).clone())
@@ -180,7 +184,13 @@ struct Spawn(Tasks);
 
 impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawn {
     fn execute(&self, future: F) {
-        self.0.spawn("http2", future);
+        let mut stopped = self.0.stopped();
+        self.0.spawn("http2", async move {
+            tokio::select! {
+                () = stopped.wait() => {}
+                _ = future => {}
+            }
+        });
     }
 }
 

@@ -98,3 +98,34 @@ async fn dependents_go_with_their_last_owner() {
     eventually(client, &format!("{MAPS}/lost"), |code, _| code == 404).await;
     assert_eq!(server.stop(), Some(0));
 }
+
+#[tokio::test]
+async fn a_deployment_becomes_pods_and_a_new_template_a_new_set() {
+    const DEPLOYMENTS: &str = "/apis/apps/v1/namespaces/default/deployments";
+    const SETS: &str = "/apis/apps/v1/namespaces/default/replicasets";
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let client = &server.client;
+    let count = |list: &Value| list.get("items").and_then(Value::as_array).map_or(0, <[Value]>::len);
+    let deployment = value!({
+        "kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "web"},
+        "spec": {
+            "replicas": 3, "selector": {"matchLabels": {"app": "web"}},
+            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}
+        }
+    });
+    assert_eq!(client.post(DEPLOYMENTS, &deployment).await.0, 201);
+    let path = format!("{DEPLOYMENTS}/web");
+    let told = eventually(client, &path, |_, web| web.i64_at(&["status", "updatedReplicas"]) == Some(3)).await;
+    assert_eq!(told.str_at(&["metadata", "annotations", "deployment.kubernetes.io/revision"]), "1");
+    assert_eq!(count(&client.get("/api/v1/namespaces/default/pods?labelSelector=app%3Dweb").await.1), 3);
+    let image = value!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": "i:2"}]}}}});
+    assert_eq!(client.merge(&path, &image).await.0, 200);
+    eventually(client, SETS, |_, sets| count(sets) == 2).await;
+    let revision = |web: &Value| web.str_at(&["metadata", "annotations", "deployment.kubernetes.io/revision"]) == "2";
+    eventually(client, &path, |_, web| revision(web)).await;
+    assert_eq!(client.delete(&path).await, 200);
+    eventually(client, SETS, |_, sets| count(sets) == 0).await;
+    eventually(client, "/api/v1/namespaces/default/pods", |_, pods| count(pods) == 0).await;
+    assert_eq!(server.stop(), Some(0));
+}

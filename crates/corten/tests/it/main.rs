@@ -2,6 +2,7 @@
 
 mod client;
 mod controllers;
+mod https;
 mod process;
 mod refusals;
 mod up;
