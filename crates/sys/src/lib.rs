@@ -1,0 +1,3 @@
+//! What control asks of the kernel. Plans are data (paths and values); carrying one out is a call of its own.
+
+pub mod cgroup;
