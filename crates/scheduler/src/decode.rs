@@ -54,6 +54,7 @@ pub fn pod(object: &Value) -> Result<Pod, DecodeError> {
         gates: items(spec, "schedulingGates").iter().map(|gate| gate.str_at(&["name"]).into()).collect(),
         requests: requests::of(object)?,
         usual: requests::usual(object)?,
+        usual_held: requests::usual_held(object)?,
         tolerations: items(spec, "tolerations").iter().map(toleration).collect::<Result<_, _>>()?,
         node_selector: labels(spec.get("nodeSelector")),
         node_required: required.map(|required| NodeSelector {

@@ -277,8 +277,8 @@ impl Snapshot {
             let resource = self.resource(name);
             add(&mut self.requested[resource][row], sign, *amount);
         }
-        add(&mut self.usual_cpu[row], sign, pod.usual.0);
-        add(&mut self.usual_memory[row], sign, pod.usual.1);
+        add(&mut self.usual_cpu[row], sign, pod.usual_held.0);
+        add(&mut self.usual_memory[row], sign, pod.usual_held.1);
     }
 
     fn take_out(&mut self, uid: &str, Placed { node, class }: Placed) {

@@ -28,6 +28,8 @@ pub struct Pod {
     pub requests: Vec<(Str, i64)>,
     /// CPU (in thousandths) and memory (in bytes), with a minimum for containers that ask for nothing; for scores.
     pub usual: (i64, i64),
+    /// The same once the pod is at a node, where upstream supposes less of pods with requests of their own level.
+    pub usual_held: (i64, i64),
     pub tolerations: Vec<Toleration>,
     pub node_selector: Labels,
     /// `requiredDuringSchedulingIgnoredDuringExecution` of the affinity to nodes.

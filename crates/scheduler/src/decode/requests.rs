@@ -22,15 +22,35 @@ pub(super) fn of(pod: &Value) -> Result<Vec<(Str, i64)>, DecodeError> {
     Ok(known.map(|(name, quantity)| (name.clone(), amount(&name, &quantity))).collect())
 }
 
-/// CPU and memory as scores suppose them.
+/// CPU and memory as upstream's score supposes them of a pod that is to be placed: it does not look at requests of the
+/// pod as a whole.
 pub(super) fn usual(pod: &Value) -> Result<(i64, i64), DecodeError> {
-    let least = Amounts::from([
+    let mut sum = of_containers(pod, &least())?;
+    add(&mut sum, &amounts(pod.at(&["spec", "overhead"]))?);
+    Ok(cpu_and_memory(&sum))
+}
+
+/// CPU and memory as scores suppose them of a pod at a node: nothing is supposed of a container if the pod as a whole
+/// asks for something.
+pub(super) fn usual_held(pod: &Value) -> Result<(i64, i64), DecodeError> {
+    let mut least = least();
+    if amounts(pod.at(&["spec", "resources", "requests"]))?.keys().any(|name| is_pod_level(name)) {
+        let sum = total(pod, &Amounts::new())?;
+        least.retain(|name, _| !sum.contains_key(name));
+    }
+    Ok(cpu_and_memory(&total(pod, &least)?))
+}
+
+fn least() -> Amounts {
+    Amounts::from([
         ("cpu".into(), Quantity::from_milli(USUAL_CPU, Format::DecimalSi)),
         ("memory".into(), Quantity::new(USUAL_MEMORY, Format::DecimalSi)),
-    ]);
-    let sum = total(pod, &least)?;
+    ])
+}
+
+fn cpu_and_memory(sum: &Amounts) -> (i64, i64) {
     let of = |name: &str| sum.get(name).map_or(0, |quantity| amount(name, quantity));
-    Ok((of("cpu"), of("memory")))
+    (of("cpu"), of("memory"))
 }
 
 pub(super) fn is_sidecar(container: &Value) -> bool {

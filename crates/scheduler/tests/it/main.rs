@@ -8,3 +8,4 @@ mod hints;
 mod preemption;
 mod requests;
 mod scores;
+mod upstream;
