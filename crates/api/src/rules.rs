@@ -63,5 +63,4 @@ pub const ALL: &[RuleTable] = &[
     defaults::service::RULES,
     defaults::storage::RULES,
     defaults::volume::RULES,
-    validation::pod_spec::RULES,
 ];

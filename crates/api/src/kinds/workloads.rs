@@ -1,7 +1,7 @@
 //! Workloads: deployments, replica sets, stateful sets, daemon sets, their revisions and templates, and the
 //! replication controllers that came first.
 
-use corten_apimachinery::kind::{Column, Propagation, Strategy};
+use corten_apimachinery::kind::{Column, NameRule, Propagation, Strategy};
 use corten_apimachinery::value::{Str, Value};
 
 use super::KindRules;
@@ -61,6 +61,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             generation: true,
             warn: Some(warning::stateful_set),
+            name: NameRule::DnsLabel,
             validate: Some(apps::stateful_set),
             ..base
         },
@@ -107,6 +108,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             generation: true,
             warn: Some(|new, stored| warning::template(new, stored, &["template"])),
+            validate: Some(apps::pod_template),
             ..shown_deleted(base)
         },
         columns: || {

@@ -3,7 +3,7 @@
 //!
 //! Upstream walks an object from the top down and hands context along (a mount needs the pod's volumes, a probe the
 //! pod's grace period). So do these functions: one a struct, called by its parent in upstream's order, from a kind's
-//! `Strategy::validate` or, for pod templates, from a hook of their type.
+//! `Strategy::validate`.
 
 pub(crate) mod admission_policy;
 mod annotation;

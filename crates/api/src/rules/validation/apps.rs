@@ -7,7 +7,7 @@ use corten_apimachinery::selector::LabelSelector;
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
 
-use super::{At, percent, reasons, same};
+use super::{At, percent, pod_spec, reasons, same};
 
 pub(crate) const MISMATCH: &str = "`selector` does not match template `labels`";
 const MORE_THAN_ALL: &str = "cannot be greater than status.replicas";
@@ -63,7 +63,13 @@ pub(crate) fn stateful_set(validation: Validation<'_>, errors: &mut FieldErrors)
         return;
     }
     let spec = object.object_or_empty("spec");
-    stateful_set_spec(&spec, old.is_some(), errors);
+    // Who has a bad template stored already may change the rest.
+    let stored_is_bad = old.as_ref().is_some_and(|old| {
+        let mut errors = FieldErrors::default();
+        stateful_set_spec(&old.object_or_empty("spec"), true, true, &mut errors);
+        !errors.is_empty()
+    });
+    stateful_set_spec(&spec, old.is_some(), !stored_is_bad, errors);
     let mutable = [
         "replicas",
         "ordinals",
@@ -128,6 +134,10 @@ pub(crate) fn controller_revision(validation: Validation<'_>, errors: &mut Field
     }
 }
 
+pub(crate) fn pod_template(validation: Validation<'_>, errors: &mut FieldErrors) {
+    pod_spec::template(&At::root(validation.object).object_or_empty("template"), errors);
+}
+
 /// The object under validation and the stored one.
 pub(crate) fn sides<'a>(validation: Validation<'a>) -> (At<'a>, Option<At<'a>>) {
     (At::root(validation.object), validation.old.map(At::root))
@@ -148,6 +158,7 @@ fn replicated(spec: &At<'_>, kind: &str, unreadable: &str, errors: &mut FieldErr
     };
     let template = spec.object_or_empty("template");
     match_template(&selector, &template, errors);
+    pod_spec::template(&template, errors);
     let pod = template.object_or_empty("spec");
     always_restarted(&pod, errors);
     no_deadline(&pod, "ReplicaSet", errors);
@@ -297,7 +308,27 @@ fn collisions(object: &At<'_>, old: Option<&At<'_>>, errors: &mut FieldErrors) {
     }
 }
 
-fn stateful_set_spec(spec: &At<'_>, stored: bool, errors: &mut FieldErrors) {
+/// The template as its pods get it: named by the set, with a volume for each claim.
+fn own_template(spec: &At<'_>, template: &At<'_>) -> Map {
+    let mut own = template.map.clone();
+    let pod = own.object_entry("spec");
+    pod.remove("hostname");
+    pod.remove("subdomain");
+    let metadata = |claim: At<'_>| claim.object_or_empty("metadata").text("name").to_owned();
+    let claims: Vec<String> = spec.each("volumeClaimTemplates").map(metadata).collect();
+    if claims.is_empty() {
+        return own;
+    }
+    let given = pod.get("volumes").and_then(Value::as_array).unwrap_or_default();
+    let others = given.iter().filter(|volume| !claims.iter().any(|claim| claim == volume.str_at(&["name"])));
+    let volume =
+        |claim: &String| value!({"name": (claim.as_str()), "persistentVolumeClaim": {"claimName": (claim.as_str())}});
+    let volumes: Vec<Value> = claims.iter().map(volume).chain(others.cloned()).collect();
+    pod.insert("volumes", volumes);
+    own
+}
+
+fn stateful_set_spec(spec: &At<'_>, stored: bool, with_template: bool, errors: &mut FieldErrors) {
     match spec.text("podManagementPolicy") {
         "" => errors.required(&spec.path("podManagementPolicy"), ""),
         "OrderedReady" | "Parallel" => {}
@@ -325,7 +356,13 @@ fn stateful_set_spec(spec: &At<'_>, stored: bool, errors: &mut FieldErrors) {
     require_selector(spec, "statefulset", errors);
     let template = spec.object_or_empty("template");
     match LabelSelector::from_object(spec.get("selector")) {
-        Ok(selector) => match_template(&selector, &template, errors),
+        Ok(selector) => {
+            match_template(&selector, &template, errors);
+            if with_template {
+                let own = own_template(spec, &template);
+                pod_spec::template(&At::new(&own, template.path.clone()), errors);
+            }
+        }
         Err(_) => errors.invalid(&spec.path("selector"), spec.value("selector"), ""),
     }
     let pod = template.object_or_empty("spec");
@@ -374,6 +411,7 @@ fn daemon_set_spec(spec: &At<'_>, errors: &mut FieldErrors) {
         let detail = "empty selector is invalid for daemonset";
         errors.invalid(&spec.path("selector"), spec.value("selector"), detail);
     }
+    pod_spec::template(&template, errors);
     let pod = template.object_or_empty("spec");
     always_restarted(&pod, errors);
     no_deadline(&pod, "DaemonSet", errors);

@@ -3,7 +3,7 @@
 use corten_apimachinery::field::FieldErrors;
 use corten_apimachinery::kind::Validation;
 
-use super::At;
+use super::{At, pod_spec};
 
 pub(crate) fn validate(validation: Validation<'_>, errors: &mut FieldErrors) {
     let controller = At::root(validation.object);
@@ -30,6 +30,7 @@ pub(crate) fn validate(validation: Validation<'_>, errors: &mut FieldErrors) {
         let detail = "`selector` does not match template `labels`";
         errors.invalid(&labels.path, metadata.value("labels"), detail);
     }
+    pod_spec::template(&template, errors);
     let pod = template.object_or_empty("spec");
     let policy = pod.text("restartPolicy");
     if policy != "Always" {
@@ -71,7 +72,15 @@ mod tests {
 
     #[test]
     fn controllers() {
-        let template = |policy: &str| value!({"metadata": {"labels": {"a": "b"}}, "spec": {"restartPolicy": policy}});
+        let template = |policy: &str| {
+            value!({"metadata": {"labels": {"a": "b"}}, "spec": {
+                "containers": [{
+                    "name": "c", "image": "i", "resources": {}, "terminationMessagePolicy": "File",
+                    "imagePullPolicy": "Always"
+                }],
+                "restartPolicy": policy, "terminationGracePeriodSeconds": 30, "dnsPolicy": "ClusterFirst"
+            }})
+        };
         check("", &value!({"spec": {"replicas": 1, "selector": {"a": "b"}, "template": (template("Always"))}}), &[]);
         check(
             "",

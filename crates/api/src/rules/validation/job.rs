@@ -8,7 +8,7 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
 
 use super::apps::{mismatch, nonnegative, selects, sides};
-use super::{At, domain, job_policy, job_status, same};
+use super::{At, domain, job_policy, job_status, pod_spec, same};
 
 const INDEXED: &str = "Indexed";
 const PARALLELISM_MAX: i64 = 100_000;
@@ -82,6 +82,7 @@ pub(crate) fn spec(spec: &At<'_>, errors: &mut FieldErrors) {
     let replacements: &[&str] =
         if spec.given("podFailurePolicy") { &["Failed"] } else { &["Failed", "TerminatingOrFailed"] };
     spec.one_of("podReplacementPolicy", replacements, errors);
+    pod_spec::template(&spec.object_or_empty("template"), errors);
     restart_policy(spec, errors);
 }
 

@@ -11,17 +11,11 @@ use super::container::{self, Shared};
 use super::probe::Pod;
 use super::volume::{self, Owner};
 use super::{At, annotation, dns, os, reasons, resources, scheduling, security, subdomain};
-use crate::rules::{RuleTable, TypeRules};
-
-pub(crate) const RULES: RuleTable = &[(
-    "core/v1.PodTemplateSpec",
-    TypeRules::new().validate(|map, _, path, errors| template(&At::new(map, path.clone()), errors)),
-)];
 
 const RESTART_POLICIES: [&str; 3] = ["Always", "OnFailure", "Never"];
 
-/// A pod template, wherever it stands.
-fn template(at: &At<'_>, errors: &mut FieldErrors) {
+/// A pod template, which its owner looks at in its turn.
+pub(crate) fn template(at: &At<'_>, errors: &mut FieldErrors) {
     // Labels and annotations are reported beside the metadata that holds them.
     let metadata = At::new(at.object_or_empty("metadata").map, at.path.clone());
     let spec = at.object_or_empty("spec");

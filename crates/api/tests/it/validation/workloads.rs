@@ -199,3 +199,49 @@ fn revisions() {
     );
     check("ControllerRevision", r#"{"revision":1}"#, &["data: Required value: data is mandatory"]);
 }
+
+#[test]
+fn templates_are_looked_at_in_their_place() {
+    let imageless = with(SPEC, r#","image":"i""#, "");
+    let expect = "spec.template.spec.containers[0].image: Required value";
+    for name in ["Deployment", "ReplicaSet", "StatefulSet", "DaemonSet"] {
+        check(name, &imageless, &[expect]);
+    }
+    let both = with(&imageless, r#"{"spec":{"#, r#"{"spec":{"replicas":-1,"revisionHistoryLimit":-1,"#);
+    check(
+        "Deployment",
+        &both,
+        &[
+            "spec.replicas: Invalid value: -1: must be greater than or equal to 0",
+            expect,
+            "spec.revisionHistoryLimit: Invalid value: -1: must be greater than or equal to 0",
+        ],
+    );
+}
+
+#[test]
+fn claims_of_a_set_are_volumes_of_its_pods() {
+    let mounts = with(SPEC, r#""image":"i""#, r#""image":"i","volumeMounts":[{"name":"data","mountPath":"/d"}]"#);
+    check("Deployment", &mounts, &[r#"spec.template.spec.containers[0].volumeMounts[0].name: Not found: "data""#]);
+    let claims = r#"{"spec":{"volumeClaimTemplates":[{"metadata":{"name":"data"},"spec":{"accessModes":["ReadWriteOnce"],"resources":{"requests":{"storage":"1Gi"}}}}],"#;
+    check("StatefulSet", &with(&mounts, r#"{"spec":{"#, claims), &[]);
+}
+
+#[test]
+fn replication_controllers() {
+    let controller = with(SPEC, r#"{"matchLabels":{"a":"b"}}"#, r#"{"a":"c"}"#);
+    validate(
+        kind("v1", "ReplicationController"),
+        &controller,
+        None,
+        "",
+        &["spec.template.metadata.labels: Invalid value: {\"a\":\"b\"}: `selector` does not match template `labels`"],
+    );
+    validate(
+        kind("v1", "ReplicationController"),
+        "{}",
+        None,
+        "",
+        &["spec.selector: Required value", "spec.template: Required value"],
+    );
+}
