@@ -66,6 +66,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             create_on_update: true,
             unconditional_update: false,
+            prepare: Some(drop_coordination),
             validate: Some(cluster::lease),
             ..base
         },
@@ -151,6 +152,16 @@ fn date_condition(condition: &mut Value, stored: &[Value], now: &str) {
     for (field, time) in [("lastUpdateTime", now.to_owned()), ("lastTransitionTime", since)] {
         if fields.get(field).is_none_or(Value::is_null) {
             fields.insert(field, time);
+        }
+    }
+}
+
+/// Coordinated elections are off by default upstream: their fields stay only where they are stored.
+fn drop_coordination(lease: &mut Value, stored: Option<&Value>) {
+    for field in ["strategy", "preferredHolder"] {
+        let known = |lease: &Value| lease.at(&["spec", field]).is_some_and(|value| !value.is_null());
+        if known(lease) && !stored.is_some_and(known) {
+            lease.object_entry("spec").remove(field);
         }
     }
 }
@@ -255,6 +266,17 @@ mod tests {
     use super::*;
     use crate::kinds::column::testing::check;
     use corten_apimachinery::value;
+
+    #[test]
+    fn leases_have_no_coordination() {
+        let plain = value!({"spec": {"holderIdentity": "a"}});
+        let coordinated = value!({"spec": {"holderIdentity": "a", "strategy": "OldestEmulationVersion"}});
+        for (stored, expect) in [(None, &plain), (Some(&plain), &plain), (Some(&coordinated), &coordinated)] {
+            let mut lease = coordinated.clone();
+            drop_coordination(&mut lease, stored);
+            assert_eq!(&lease, expect);
+        }
+    }
 
     #[test]
     fn bindings() {

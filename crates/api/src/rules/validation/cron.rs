@@ -26,8 +26,8 @@ pub(super) fn check(schedule: &str) -> Result<(), String> {
     if schedule.starts_with("TZ=") || schedule.starts_with("CRON_TZ=") {
         // Whether the zone exists is not asked: no schedule may name one.
         let Some((_, rest)) = schedule.split_once(' ') else {
-            let at = schedule.find('=').map_or(0, |at| at + 1);
-            return Err(format!("invalid schedule format: runtime error: slice bounds out of range [{at}:-1]"));
+            // What upstream recovers from its parser.
+            return Err("invalid schedule format: runtime error: slice bounds out of range [:-1]".to_owned());
         };
         text = rest.trim();
     }
@@ -179,6 +179,7 @@ mod tests {
         refused("*/1/2 * * * *", "too many slashes: */1/2");
         refused("*/-1 * * * *", "negative number (-1) not allowed: -1");
         refused("* * * * 7", "end of range (7) above maximum (6): 7");
+        refused("TZ=UTC", "invalid schedule format: runtime error: slice bounds out of range [:-1]");
         refused("@never", "unrecognized descriptor: @never");
         refused("@every x", r#"failed to parse duration @every x: time: invalid duration "x""#);
         refused("@every 1", r#"failed to parse duration @every 1: time: missing unit in duration "1""#);
