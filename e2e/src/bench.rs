@@ -47,7 +47,7 @@ type Costs = BTreeMap<(usize, String), Vec<Cost>>;
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let real = Server::real(&arguments.programs, Flush::Durable, &[]).await?;
-    let corten = Server::corten(&program(&arguments)?)?;
+    let corten = Server::corten(&program(&arguments)?, &["--controllers", "none"])?;
     println!(
         "{} rounds of {} objects of 1 KiB, {} clients over one HTTP/2 connection",
         arguments.rounds, arguments.objects, arguments.clients

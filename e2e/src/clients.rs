@@ -42,7 +42,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         let mut server = if arguments.real {
             Server::real(&arguments.programs, Flush::Never, &[]).await?
         } else {
-            Server::corten(&corten_program(arguments.corten.clone())?)?
+            Server::corten(&corten_program(arguments.corten.clone())?, &[])?
         };
         let watch = Stopwatch::start();
         let outcome = play(command, &mut server).await;

@@ -81,7 +81,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         let altered: Vec<&str> = arguments.altered.iter().map(String::as_str).collect();
         Server::real(&arguments.programs, Flush::Never, &altered).await?
     } else {
-        Server::corten(&corten_program(arguments.corten.clone())?)?
+        // Beside the real server none run either.
+        Server::corten(&corten_program(arguments.corten.clone())?, &["--controllers", "none"])?
     };
     let mut known = if arguments.real_twice { Known::default() } else { Known::read(&Arguments::known())? };
     known.unsettled(&folder.join("unsettled.tsv"))?;

@@ -56,13 +56,14 @@ impl Server {
         Ok(server)
     }
 
-    /// `corten up` with an empty data directory.
-    pub(crate) fn corten(program: &Path) -> Result<Self> {
+    /// `corten up` with an empty data directory; `extra` are further flags.
+    pub(crate) fn corten(program: &Path, extra: &[&str]) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let [port] = free_ports()?;
         let data = folder.path().join("data");
         let mut command = Command::new(program);
         command.arg("up").arg("--data-dir").arg(&data).arg("--listen").arg(format!("127.0.0.1:{port}"));
+        command.args(extra);
         let mut process = Process::start("corten", &command, folder.path())?;
         wait(READY_LIMIT, || {
             process.check()?;

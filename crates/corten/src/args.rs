@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// A platform in one binary, speaking the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -33,6 +33,16 @@ pub struct Up {
     /// Where the API listens.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
     pub listen: SocketAddr,
+    /// Which of the built-in controllers run: `none` leaves them to others, such as upstream's controller manager.
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub controllers: Controllers,
+}
+
+/// Which built-in controllers run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Controllers {
+    All,
+    None,
 }
 
 #[cfg(test)]

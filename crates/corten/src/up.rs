@@ -14,7 +14,7 @@ use corten_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::api::{self, Base};
-use crate::args::Up;
+use crate::args::{Controllers, Up};
 use crate::certificates::Certificates;
 use crate::datadir::DataDir;
 use crate::pki::Pki;
@@ -66,7 +66,10 @@ async fn serve(
     let listeners = vec![tokio::net::TcpListener::from_std(listener)?];
     Server::start(listeners, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
     progress.part("api", certificates.server_url())?;
-    let running = controllers::start(&api, certificates.authority_pem(), &clock, &random, &tasks).await;
+    let running = match settings.controllers {
+        Controllers::All => controllers::start(&api, certificates.authority_pem(), &clock, &random, &tasks).await,
+        Controllers::None => Vec::new(),
+    };
     progress.part("controllers", &running.len().to_string())?;
     tasks.spawn("certificates", certificates.keep(in_use, tls, clock, tasks.stopped()));
     progress.done(&kubeconfig)?;

@@ -43,11 +43,24 @@ def deployments(_core, apps):
         NAMESPACE, client.V1Deployment(metadata=client.V1ObjectMeta(name="web"), spec=spec)
     )
     assert made.spec.strategy.type == "RollingUpdate", made.spec.strategy
-    made.spec.replicas = 3
-    assert apps.replace_namespaced_deployment("web", NAMESPACE, made).metadata.generation == 2
+    changed = replaced(apps)
+    assert changed.spec.replicas == 3 and changed.metadata.generation >= 2, changed
     scaled = apps.patch_namespaced_deployment_scale("web", NAMESPACE, {"spec": {"replicas": 4}})
     assert scaled.spec.replicas == 4, scaled
     apps.delete_namespaced_deployment("web", NAMESPACE)
+
+
+def replaced(apps):
+    """Writes the whole object. A controller writes it too, so a conflict is a reason to read again."""
+    for _ in range(20):
+        deployment = apps.read_namespaced_deployment("web", NAMESPACE)
+        deployment.spec.replicas = 3
+        try:
+            return apps.replace_namespaced_deployment("web", NAMESPACE, deployment)
+        except client.ApiException as refused:
+            if refused.status != 409:
+                raise
+    raise AssertionError("twenty conflicts in a row")
 
 
 def watches(core, _apps):
