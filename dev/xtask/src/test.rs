@@ -8,13 +8,13 @@ use crate::check::POD;
 use crate::step::{self, cargo};
 use crate::{requirements, strangers};
 
-/// The module whose test data are the golden objects of every kind.
-const GOLDEN: &str = "k8s.io/api@v0.36.3";
+/// The modules whose data are read by tests: golden objects of every kind; roles, discovery and OpenAPI documents.
+const MODULES: [&str; 2] = ["k8s.io/api@v0.36.3", "k8s.io/kubernetes@v1.36.3"];
 
 pub(crate) fn run() -> Result<()> {
     requirements::check(&requirements::TEST)?;
     let mut download = Command::new("go");
-    download.args(["mod", "download", GOLDEN]);
+    download.args(["mod", "download"]).args(MODULES);
     step::run(download)?;
     step::run(cargo(&["test", "--workspace", "--quiet"]))?;
     step::run(cargo(&["test", "--manifest-path", POD, "--quiet"]))?;
