@@ -284,6 +284,8 @@ pub(crate) fn subdomain_prefix(text: &str) -> name::Reasons {
 
 #[cfg(test)]
 pub(crate) mod testing {
+    use corten_apimachinery::kind::Validation;
+
     use super::*;
 
     /// The errors of one function over one struct at `at`, in order.
@@ -291,5 +293,17 @@ pub(crate) mod testing {
         let mut errors = FieldErrors::default();
         validate(&At::new(input.as_object().expect("a struct"), FieldPath::new("at")), &mut errors);
         errors.iter().map(ToString::to_string).collect()
+    }
+
+    /// Runs the rules of a whole object, changed from `old`, and compares the texts of their errors.
+    pub(crate) fn check_rule(
+        rule: fn(Validation<'_>, &mut FieldErrors),
+        old: Option<&Value>,
+        new: &Value,
+        expect: &[&str],
+    ) {
+        let mut errors = FieldErrors::default();
+        rule(Validation { object: new, old, subresource: "" }, &mut errors);
+        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
     }
 }

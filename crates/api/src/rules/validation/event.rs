@@ -119,17 +119,9 @@ fn update(event: &At<'_>, old: &At<'_>, errors: &mut FieldErrors) {
 #[cfg(test)]
 mod tests {
     use corten_apimachinery::value;
-    use corten_apimachinery::value::Value;
 
     use super::*;
-
-    type Rule = fn(Validation<'_>, &mut FieldErrors);
-
-    fn check(rule: Rule, old: Option<&Value>, new: &Value, expect: &[&str]) {
-        let mut errors = FieldErrors::default();
-        rule(Validation { object: new, old, subresource: "" }, &mut errors);
-        assert_eq!(errors.iter().map(ToString::to_string).collect::<Vec<_>>(), expect);
-    }
+    use crate::rules::validation::testing::check_rule as check;
 
     #[test]
     fn events_of_the_core_group() {
