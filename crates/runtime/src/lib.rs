@@ -4,8 +4,10 @@
 //! and [`Request::Hello`](corten_podspec::Request::Hello) tell everything that it knows.
 
 mod connection;
+pub mod engine;
 mod program;
 mod spawn;
+pub mod spec;
 
 pub use connection::{Answer, Connection, Error};
 pub use program::Program;

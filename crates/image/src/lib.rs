@@ -1,0 +1,87 @@
+//! Images of a node: what they are ([`Image`]) and where they come from ([`Images`]).
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use futures_core::future::BoxFuture;
+
+/// An image whose layers are unpacked on this node.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Image {
+    /// `sha256:` and the digest of the configuration.
+    pub id: String,
+    /// Full references with tags: `docker.io/library/nginx:1.27`.
+    pub tags: Vec<String>,
+    /// Full references with digests of manifests: `docker.io/library/nginx@sha256:…`.
+    pub digests: Vec<String>,
+    /// Layer folders, topmost first.
+    pub layers: Vec<PathBuf>,
+    pub config: Config,
+    /// Bytes of all layers, unpacked.
+    pub size_bytes: u64,
+}
+
+/// What an image says about its containers (OCI image specification, config).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Config {
+    pub user: String,
+    /// `NAME=value`.
+    pub env: Vec<String>,
+    pub entrypoint: Vec<String>,
+    pub cmd: Vec<String>,
+    pub working_dir: String,
+    /// A signal's name or number; empty is SIGTERM.
+    pub stop_signal: String,
+    /// Ports as the image writes them: `8080/tcp`.
+    pub exposed_ports: Vec<String>,
+    pub labels: Vec<(String, String)>,
+}
+
+/// Why an image cannot be had. The texts are shown to users.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ImageError {
+    #[error("{reference:?} is no image reference: {problem}")]
+    Reference { reference: String, problem: &'static str },
+    /// Neither here nor in its registry.
+    #[error("{reference} is not found: {detail}")]
+    NotFound { reference: String, detail: String },
+    #[error("{reference} is not made for {platform}; it has {offered}")]
+    Platform { reference: String, platform: String, offered: String },
+    #[error("the registry {registry} does not let us: {detail}")]
+    Unauthorized { registry: String, detail: String },
+    /// What came is not what was promised: digest, size, format, or a path that leaves the image.
+    #[error("{what} is damaged: {detail}")]
+    Corrupt { what: String, detail: String },
+    #[error("no space left for {what}")]
+    NoSpace { what: String },
+    /// May work later.
+    #[error("{what}: {detail}")]
+    Failed { what: String, detail: String },
+}
+
+/// Name and password of a registry, from an image pull secret.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Credentials {
+    /// Host, with port and path prefix where the secret has one.
+    pub registry: String,
+    pub username: String,
+    pub password: String,
+}
+
+/// The images of this node.
+pub trait Images: Send + Sync {
+    /// The image that a reference names, if it is here. Short names are completed as Docker does.
+    fn find(&self, reference: &str) -> Result<Option<Arc<Image>>, ImageError>;
+
+    /// Gets an image from its registry, or finds out that what is here is the newest. Pulls of the same thing are one pull.
+    fn pull<'a>(
+        &'a self,
+        reference: &'a str,
+        credentials: &'a [Credentials],
+    ) -> BoxFuture<'a, Result<Arc<Image>, ImageError>>;
+
+    fn list(&self) -> Vec<Arc<Image>>;
+
+    /// Images in use are never collected; called with the ids of all that are, whenever that changes.
+    fn set_in_use(&self, ids: Vec<String>);
+}

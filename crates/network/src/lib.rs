@@ -1,0 +1,28 @@
+//! The network of a node: links and addresses of pods ([`PodNetwork`]), and what leads to them.
+
+use std::net::IpAddr;
+
+use futures_core::future::BoxFuture;
+
+/// Why the kernel's state is not as wanted. The text says what was tried.
+#[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
+pub enum NetworkError {
+    /// No address is left in the node's range.
+    #[error("no free pod address is left in {range}")]
+    NoAddress { range: String },
+    #[error("{what}: {detail}")]
+    Failed { what: String, detail: String },
+}
+
+/// Gives pods their links and addresses.
+pub trait PodNetwork: Send + Sync {
+    /// Links the network namespace of the process `pid` to the node's and resolves with the pod's addresses, the first one
+    /// being the pod's main address. A pod that is linked keeps its addresses, also after a restart of the caller.
+    fn attach<'a>(&'a self, pod: &'a str, pid: u32) -> BoxFuture<'a, Result<Vec<IpAddr>, NetworkError>>;
+
+    /// Takes the link and frees the addresses; does nothing for a pod that has none.
+    fn detach<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), NetworkError>>;
+
+    /// Ids of the pods that have addresses, so that what belongs to no pod any more can be detached.
+    fn attached(&self) -> Vec<String>;
+}
