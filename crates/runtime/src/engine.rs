@@ -101,7 +101,8 @@ pub struct Attached {
     /// The terminal, or the writing end of standard input; none when the container has no standard input.
     pub input: Option<OwnedFd>,
     pub terminal: bool,
-    /// A copy of what the container prints from now on. With a terminal everything is on `stdout`.
+    /// A copy of what the container prints from now on. With a terminal everything is on `stdout`. Whoever does not keep up
+    /// with the container is cut off; a copy that ends while the container runs says so.
     pub stdout: Option<OwnedFd>,
     pub stderr: Option<OwnedFd>,
 }
@@ -143,8 +144,9 @@ pub trait Engine: Send + Sync {
         streams: Streams,
     ) -> BoxFuture<'a, Result<Running, EngineError>>;
 
-    /// Joins a running container's streams.
-    fn attach<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<Attached, EngineError>>;
+    /// Joins a running container's streams; its input only where `stdin` asks for it, since an input that serves one client
+    /// ends with that one.
+    fn attach<'a>(&'a self, id: &'a ContainerId, stdin: bool) -> BoxFuture<'a, Result<Attached, EngineError>>;
 
     /// A TCP connection to `port` on the pod's own loopback, made from inside its network namespace.
     fn connect<'a>(&'a self, pod: &'a str, port: u16) -> BoxFuture<'a, Result<OwnedFd, EngineError>>;
