@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use ipnet::Ipv4Net;
 
 /// A platform in one binary, speaking the Kubernetes API.
 #[derive(Debug, Parser)]
@@ -33,6 +34,12 @@ pub struct Up {
     /// Where the API listens.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
     pub listen: SocketAddr,
+    /// The range of the addresses that Services get.
+    #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
+    pub service_cidr: Ipv4Net,
+    /// The range of the addresses that pods get.
+    #[arg(long, value_name = "RANGE", default_value = "10.244.0.0/16")]
+    pub pod_cidr: Ipv4Net,
     /// Which of the built-in controllers run: `none` leaves them to others, such as upstream's controller manager.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub controllers: Controllers,

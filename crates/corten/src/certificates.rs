@@ -24,9 +24,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(600);
 const SERVICE_NAMES: [&str; 5] =
     ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local", "localhost"];
 
-/// The first address of the default Service range, that of the `kubernetes` Service.
-const SERVICE_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
-
 pub struct Certificates {
     pki: Pki,
     names: Names,
@@ -55,9 +52,10 @@ pub struct InUse {
 }
 
 impl Certificates {
-    pub fn new(pki: Pki, node: &str, listening: SocketAddr, kubeconfig: &Path) -> Self {
+    /// `service` is the address of the `kubernetes` Service.
+    pub fn new(pki: Pki, node: &str, listening: SocketAddr, service: Ipv4Addr, kubeconfig: &Path) -> Self {
         let server_url = kubeconfig::server_url(listening);
-        Self { pki, names: names(node, listening.ip()), kubeconfig: kubeconfig.to_owned(), server_url }
+        Self { pki, names: names(node, listening.ip(), service), kubeconfig: kubeconfig.to_owned(), server_url }
     }
 
     pub fn server_url(&self) -> &str {
@@ -131,9 +129,9 @@ fn until(unix_s: i64, clock: &Clock) -> Duration {
 }
 
 /// Every name and address under which clients may come.
-fn names(node: &str, listening: IpAddr) -> Names {
+fn names(node: &str, listening: IpAddr, service: Ipv4Addr) -> Names {
     let dns = SERVICE_NAMES.iter().copied().chain([node]).map(str::to_owned).collect();
-    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(SERVICE_IP)];
+    let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(service)];
     let mut names = Names { dns, ips: loopback.into() };
     if listening.is_unspecified() {
         names.ips.extend(node_address());
@@ -155,13 +153,15 @@ fn node_address() -> Option<IpAddr> {
 mod tests {
     use super::*;
 
+    const SERVICE: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 1);
+
     #[test]
     fn at_half_life_tls_and_the_kubeconfig_change_together() {
         let dir = tempfile::tempdir().expect("a directory");
         let clock = Clock::manual(1_800_000_000_000);
         let kubeconfig = dir.path().join("admin.kubeconfig");
         let pki = Pki::open(dir.path(), clock.clone()).expect("made");
-        let certificates = Certificates::new(pki, "node-1", ([127, 0, 0, 1], 6443).into(), &kubeconfig);
+        let certificates = Certificates::new(pki, "node-1", ([127, 0, 0, 1], 6443).into(), SERVICE, &kubeconfig);
         let in_use = certificates.current().expect("made");
         let tls = Tls::new(certificates.material(&in_use).expect("PEM"), clock.clone()).expect("usable");
         let before = std::fs::read_to_string(&kubeconfig).expect("written");
@@ -177,7 +177,7 @@ mod tests {
 
     #[test]
     fn the_server_is_known_by_all_its_names() {
-        let own = names("node-1", [10, 0, 0, 7].into());
+        let own = names("node-1", [10, 0, 0, 7].into(), SERVICE);
         let ips = ["10.96.0.1", "127.0.0.1", "10.0.0.7", "::1"].map(|ip| ip.parse().expect("an address"));
         assert!(ips.iter().all(|ip| own.ips.contains(ip)), "{:?}", own.ips);
         assert!(

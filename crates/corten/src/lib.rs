@@ -11,5 +11,6 @@ pub mod kubeconfig;
 pub mod pki;
 pub mod preflight;
 pub mod progress;
+pub mod ranges;
 pub mod store;
 pub mod up;

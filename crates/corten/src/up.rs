@@ -19,6 +19,7 @@ use crate::certificates::Certificates;
 use crate::datadir::DataDir;
 use crate::pki::Pki;
 use crate::progress::Progress;
+use crate::ranges::Ranges;
 use crate::{controllers, keys, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
@@ -30,14 +31,16 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
     let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
     let random = Random::system();
     let dir = DataDir::open(&settings.data_dir, &random)?;
+    let ranges = Ranges::open(settings, dir.instance())?;
     let listener = preflight::listen(settings.listen)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
-    runtime.block_on(serve(settings, &dir, listener, clock, random, progress))
+    runtime.block_on(serve(settings, &dir, ranges, listener, clock, random, progress))
 }
 
 async fn serve(
     settings: &Up,
     dir: &DataDir,
+    ranges: Ranges,
     listener: TcpListener,
     clock: Clock,
     random: Random,
@@ -54,7 +57,7 @@ async fn serve(
     let address = listener.local_addr()?;
     let kubeconfig = dir.join("admin.kubeconfig");
     let pki = Pki::open(&dir.join("pki"), clock.clone())?;
-    let certificates = Certificates::new(pki, &node_name(settings), address, &kubeconfig);
+    let certificates = Certificates::new(pki, &node_name(settings), address, ranges.api(), &kubeconfig);
     let in_use = certificates.current()?;
     let tls = Arc::new(Tls::new(certificates.material(&in_use)?, clock.clone())?);
     progress.part("certificates", &dir.join("pki").display().to_string())?;

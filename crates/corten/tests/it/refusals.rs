@@ -37,6 +37,17 @@ fn a_directory_of_a_newer_version() {
 }
 
 #[test]
+fn overlapping_cidrs() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = crate::process::command(dir.path(), ANY);
+    let output = command.args(["--pod-cidr", "10.96.0.0/17"]).output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    let expected = "the pod range 10.96.0.0/17 overlaps the Service range 10.96.0.0/16";
+    assert!(!output.status.success() && text.contains(expected), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path().join("store")).expect("listed").count(), 0, "nothing was started");
+}
+
+#[test]
 fn a_clock_offset_that_is_no_number() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = crate::process::command(dir.path(), ANY);
