@@ -1,7 +1,7 @@
 //! What a forked child does before it becomes the container's program. It reports what fails through a pipe that closes by
 //! itself when the program starts.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::io;
 use std::os::fd::OwnedFd;
 
@@ -21,12 +21,28 @@ impl<T> Failing<T> for io::Result<T> {
     }
 }
 
+/// Where the container's terminals are made.
+const PTMX: &CStr = c"/dev/pts/ptmx";
+
 /// Standard input, output and error of a child.
-pub(crate) struct Stdio(pub(crate) [OwnedFd; 3]);
+pub(crate) enum Stdio {
+    Descriptors([OwnedFd; 3]),
+    /// A terminal that the child makes, as only it sees the container's /dev/pts; its other end goes into this socket.
+    Terminal(OwnedFd),
+}
+
+impl Stdio {
+    fn descriptors(&self) -> &[OwnedFd] {
+        match self {
+            Self::Descriptors(descriptors) => descriptors,
+            Self::Terminal(socket) => std::slice::from_ref(socket),
+        }
+    }
+}
 
 /// The child of a container's start.
 pub(crate) fn run_start(plan: &Start, report: &OwnedFd, stdio: &Stdio) -> ! {
-    let prepared = let_go(&[report, &stdio.0[0], &stdio.0[1], &stdio.0[2]])
+    let prepared = let_go(&[report], stdio)
         .and_then(|()| live_with_parent(report))
         .and_then(|()| join_cgroups(&plan.cgroup_joins))
         .and_then(|()| sys::unshare(libc::CLONE_NEWCGROUP).failing(Step::Cgroup, || "namespace".to_owned()))
@@ -37,7 +53,7 @@ pub(crate) fn run_start(plan: &Start, report: &OwnedFd, stdio: &Stdio) -> ! {
 
 /// The child of an exec, in the container's process namespace already.
 pub(crate) fn run_exec(plan: &Exec, container: &OwnedFd, report: &OwnedFd, stdio: &Stdio) -> ! {
-    let prepared = let_go(&[report, container, &stdio.0[0], &stdio.0[1], &stdio.0[2]])
+    let prepared = let_go(&[report, container], stdio)
         .and_then(|()| live_with_parent(report))
         .and_then(|()| join_cgroups(&plan.cgroup_joins))
         .and_then(|()| adjust_oom_score(&plan.credentials))
@@ -51,10 +67,10 @@ pub(crate) fn run_exec(plan: &Exec, container: &OwnedFd, report: &OwnedFd, stdio
 fn finish(prepared: Result<(), Failed>, credentials: &Credentials, report: &OwnedFd, stdio: &Stdio) -> ! {
     let ready = prepared.and_then(|()| {
         sys::new_session().failing(Step::Output, || "session".to_owned())?;
-        for (fd, to) in stdio.0.iter().zip(0..) {
-            sys::duplicate_to(fd, to).failing(Step::Output, || to.to_string())?;
+        match stdio {
+            Stdio::Descriptors([input, output, error]) => use_streams([input, output, error]),
+            Stdio::Terminal(socket) => use_terminal(socket, credentials.uid),
         }
-        Ok(())
     });
     let failed = match ready {
         Ok(()) => become_program(credentials, report),
@@ -64,10 +80,28 @@ fn finish(prepared: Result<(), Failed>, credentials: &Credentials, report: &Owne
     sys::exit_now(if matches!(told, Ok(Ok(_))) { 127 } else { 126 })
 }
 
+fn use_streams(streams: [&OwnedFd; 3]) -> Result<(), Failed> {
+    for (fd, to) in streams.into_iter().zip(0..) {
+        sys::duplicate_to(fd, to).failing(Step::Output, || to.to_string())?;
+    }
+    Ok(())
+}
+
+/// Makes a terminal, hands its other end over, and lives with it. It belongs to the user, who may open it by name.
+fn use_terminal(socket: &OwnedFd, uid: u32) -> Result<(), Failed> {
+    let about = || text(PTMX);
+    let (master, slave) = sys::open_terminal(PTMX).failing(Step::Terminal, about)?;
+    sys::give_to(&slave, uid).failing(Step::Terminal, about)?;
+    sys::control_by(&slave).failing(Step::Terminal, about)?;
+    sys::send(socket, b"t", Some(&master)).failing(Step::Terminal, about)?;
+    use_streams([&slave, &slave, &slave])
+}
+
 /// Gives up what belongs to the pod process and to other children: an end of another child's report in our hands would hide
 /// the pod process' death from it.
-fn let_go(keep: &[&OwnedFd]) -> Result<(), Failed> {
-    sys::close_all_but(keep).failing(Step::Clone, || "descriptors".to_owned())
+fn let_go(keep: &[&OwnedFd], stdio: &Stdio) -> Result<(), Failed> {
+    let keep: Vec<&OwnedFd> = keep.iter().copied().chain(stdio.descriptors()).collect();
+    sys::close_all_but(&keep).failing(Step::Clone, || "descriptors".to_owned())
 }
 
 /// Dies with the pod process from here on, and now if that is dead already.

@@ -15,6 +15,9 @@ const TURN_BYTES_MAX: usize = 64 * 1024;
 /// Turns after a process has ended: a pipe's 1 MiB at most, even if somebody still writes.
 const DRAIN_TURNS_MAX: usize = 16;
 
+/// Pipes that get a copy of one stream.
+const COPIES_MAX: usize = 64;
+
 /// The log file of one container, shared by its two streams.
 pub(crate) struct Log {
     path: CString,
@@ -63,15 +66,33 @@ pub(crate) enum Flow {
     Ended,
 }
 
-/// One stream of a container: the reading end of its pipe and the line that is not complete.
+/// One stream of a container: the reading end of its pipe, or its terminal; the line that is not complete; and those who
+/// attached to it.
 pub(crate) struct Pump {
     pub(crate) pipe: OwnedFd,
     lines: Lines,
+    copies: Vec<OwnedFd>,
 }
 
 impl Pump {
     pub(crate) fn new(pipe: OwnedFd, stream: &'static str) -> Self {
-        Self { pipe, lines: Lines { stream, partial: Vec::new() } }
+        Self { pipe, lines: Lines { stream, partial: Vec::new() }, copies: Vec::new() }
+    }
+
+    /// Copies what comes from now on into a pipe, too.
+    pub(crate) fn copy_to(&mut self, copy: OwnedFd) -> io::Result<()> {
+        self.copies.retain(|copy| matches!(sys::reader_is_gone(copy), Ok(false)));
+        if self.copies.len() >= COPIES_MAX {
+            return Err(io::Error::from_raw_os_error(libc::EAGAIN));
+        }
+        sys::set_nonblocking(&copy)?;
+        self.copies.push(copy);
+        Ok(())
+    }
+
+    /// Whoever does not take all of it is let go: a copy with a hole would lie, and the container does not wait.
+    fn copy(&mut self, bytes: &[u8]) {
+        self.copies.retain(|copy| matches!(sys::write(copy, bytes), Ok(length) if length == bytes.len()));
     }
 
     /// Moves what is there, up to one turn.
@@ -85,12 +106,17 @@ impl Pump {
                     return Flow::Ended;
                 }
                 Ok(length) => {
+                    self.copy(&buffer[..length]);
                     log.append(&self.lines.take(&buffer[..length], now()));
                     taken += length;
                 }
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Flow::Open,
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(_) => return Flow::Ended,
+                // A terminal that nobody holds open any more says EIO.
+                Err(_) => {
+                    log.append(&self.lines.end(now()));
+                    return Flow::Ended;
+                }
             }
         }
         Flow::Open

@@ -5,8 +5,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use corten_podspec::{
-    Connect, Done, Event, Exec, Failed, PROCESSES_MAX, Request, Setup, Shutdown, Signal, Start, Step, Sysctl, VERSION,
-    Welcome,
+    Attach, Connect, Done, Event, Exec, Failed, PROCESSES_MAX, Request, Setup, Shutdown, Signal, Start, Step, Sysctl,
+    VERSION, Welcome,
 };
 
 use crate::child::{Failing, join_cgroups, run_exec, run_start, set_oom_score, write_file};
@@ -108,6 +108,7 @@ impl Pod {
             Request::Acknowledge(plan) => Some(self.acknowledge(plan.key).map(done)),
             Request::ReopenLog(plan) => Some(self.reopen_log(plan.key).map(done)),
             Request::Connect(plan) => Some(connect(&plan)),
+            Request::Attach(plan) => Some(self.attach(&plan, descriptors)),
             Request::Shutdown(plan) => self.shutdown(ticket, &plan).err().map(Err),
         };
         // None is answered when the child reports, or when the last one has ended.
@@ -146,7 +147,7 @@ impl Pod {
 
     fn start(&mut self, ticket: Ticket, plan: &Start) -> Result<(), Failed> {
         self.may_start(plan.key)?;
-        let plumbing = Plumbing::new(&plan.output).failing(Step::Log, || text(&plan.output.log_path))?;
+        let plumbing = Plumbing::of(plan).failing(Step::Log, || text(&plan.output.log_path))?;
         let group = cgroup(&plan.cgroup2).failing(Step::Cgroup, || text(&plan.cgroup2))?;
         let flags = libc::CLONE_NEWNS | if plan.host_pid { 0 } else { libc::CLONE_NEWPID };
         let (reader, writer) = sys::pipe().failing(Step::Clone, || "pipe".to_owned())?;
@@ -162,6 +163,7 @@ impl Pod {
     fn exec(&mut self, ticket: Ticket, plan: &Exec, descriptors: Vec<OwnedFd>) -> Result<(), Failed> {
         self.may_start(plan.key)?;
         let plumbing = match <[OwnedFd; 3]>::try_from(descriptors) {
+            _ if plan.terminal => Plumbing::handed_terminal().failing(Step::Terminal, String::new)?,
             Ok(descriptors) => Plumbing::handed(descriptors),
             Err(_) if plan.descriptors => return Err(state(libc::EINVAL, "three descriptors must come with it")),
             Err(_) => Plumbing::new(&plan.output).failing(Step::Log, || text(&plan.output.log_path))?,
@@ -248,6 +250,16 @@ impl Pod {
         process.reopen_log().failing(Step::Log, || key.to_string())
     }
 
+    fn attach(&mut self, plan: &Attach, descriptors: Vec<OwnedFd>) -> Answer {
+        let copies = <[OwnedFd; 2]>::try_from(descriptors);
+        let copies = copies.map_err(|_| state(libc::EINVAL, "two descriptors must come with it"))?;
+        self.running(plan.key)?;
+        let process = self.processes.get_mut(&plan.key).ok_or_else(|| state(libc::ESRCH, "no such key"))?;
+        let joined = process.attach(copies, plan.stdin).failing(Step::Output, || plan.key.to_string())?;
+        let done = Done { descriptor: joined.input.is_some(), terminal: joined.terminal, ..Done::default() };
+        Ok((done.into(), joined.input))
+    }
+
     fn shutdown(&mut self, ticket: Ticket, plan: &Shutdown) -> Result<(), Failed> {
         if !plan.forget_exits && !self.processes.is_empty() {
             return Err(state(libc::EBUSY, "processes run or are not acknowledged"));
@@ -288,8 +300,8 @@ impl Pod {
         let Some(process) = self.processes.get_mut(&key) else { return };
         if part != REPORT {
             process.pump(part);
-        } else if let Some((ticket, event)) = process.read_report() {
-            self.control.answer(ticket, &event, None);
+        } else if let Some((ticket, event, terminal)) = process.read_report(&self.epoll) {
+            self.control.answer(ticket, &event, terminal.as_ref());
         }
     }
 }
@@ -325,7 +337,7 @@ fn mount_shm(bytes: u64) -> io::Result<()> {
 
 fn connect(plan: &Connect) -> Answer {
     let socket = sys::connect(&plan.address, plan.port).failing(Step::Connect, || plan.port.to_string())?;
-    Ok((Done { pid: 0, descriptor: true }.into(), Some(socket)))
+    Ok((Done { descriptor: true, ..Done::default() }.into(), Some(socket)))
 }
 
 fn done((): ()) -> (Event, Option<OwnedFd>) {

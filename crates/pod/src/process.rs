@@ -2,9 +2,10 @@
 
 use std::ffi::CStr;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 
-use corten_podspec::{Done, Event, Exited, Output, ProcessState};
+use corten_podspec::{Done, Event, Exited, Output, ProcessState, Start};
 
 use crate::child::Stdio;
 use crate::control::Ticket;
@@ -34,9 +35,28 @@ pub(crate) struct Process {
     pub(crate) failure: Option<(Ticket, Event)>,
     pumps: [Option<Pump>; 2],
     log: Option<Log>,
+    input: Input,
+    terminal: Terminal,
     pub(crate) exited: Option<Exited>,
     /// When it is killed, on the monotonic clock.
     pub(crate) kill_at_ns: Option<u64>,
+}
+
+/// The writing end of standard input.
+enum Input {
+    None,
+    Kept(OwnedFd),
+    /// Goes to the first that asks for it, so that input ends when that one closes it, or dies.
+    Once(OwnedFd),
+}
+
+/// The end of a terminal that is not the program's.
+enum Terminal {
+    None,
+    /// It comes out of this socket when the program runs, and is kept.
+    Kept(OwnedFd),
+    /// It comes out of this socket when the program runs, and goes to control with the answer.
+    Handed(OwnedFd),
 }
 
 /// Descriptors of both sides, made before the fork.
@@ -44,13 +64,40 @@ pub(crate) struct Plumbing {
     pub(crate) stdio: Stdio,
     pumps: [Option<Pump>; 2],
     log: Option<Log>,
+    input: Input,
+    terminal: Terminal,
+}
+
+/// A container's streams for whoever attached.
+pub(crate) struct Joined {
+    pub(crate) input: Option<OwnedFd>,
+    pub(crate) terminal: bool,
 }
 
 impl Plumbing {
+    /// A container's.
+    pub(crate) fn of(plan: &Start) -> io::Result<Self> {
+        if plan.terminal {
+            // Without a log it must be read all the same, or the program would wait for room.
+            let path = if plan.output.log_path.is_empty() { c"/dev/null" } else { &plan.output.log_path };
+            let log = Log::open(path.to_owned())?;
+            let (ours, child) = sys::socket_pair()?;
+            return Ok(Self { log: Some(log), ..Self::of_terminal(Terminal::Kept(ours), child) });
+        }
+        let mut plumbing = Self::new(&plan.output)?;
+        if let (true, Stdio::Descriptors([input, ..])) = (plan.stdin, &mut plumbing.stdio) {
+            let (reader, writer) = sys::pipe()?;
+            *input = reader;
+            plumbing.input = if plan.stdin_once { Input::Once(writer) } else { Input::Kept(writer) };
+        }
+        Ok(plumbing)
+    }
+
+    /// No input; output into a log, if there is one.
     pub(crate) fn new(output: &Output) -> io::Result<Self> {
         let null = || sys::open(c"/dev/null", libc::O_RDWR);
         if output.log_path.is_empty() {
-            return Ok(Self { stdio: Stdio([null()?, null()?, null()?]), pumps: [None, None], log: None });
+            return Ok(Self::handed([null()?, null()?, null()?]));
         }
         let log = Log::open(output.log_path.clone())?;
         let (out, out_child) = sys::pipe()?;
@@ -58,12 +105,23 @@ impl Plumbing {
         sys::set_nonblocking(&out)?;
         sys::set_nonblocking(&err)?;
         let pumps = [Some(Pump::new(out, "stdout")), Some(Pump::new(err, "stderr"))];
-        Ok(Self { stdio: Stdio([null()?, out_child, err_child]), pumps, log: Some(log) })
+        Ok(Self { pumps, log: Some(log), ..Self::handed([null()?, out_child, err_child]) })
     }
 
     /// Descriptors that control has sent take the place of the log.
     pub(crate) const fn handed(descriptors: [OwnedFd; 3]) -> Self {
-        Self { stdio: Stdio(descriptors), pumps: [None, None], log: None }
+        let stdio = Stdio::Descriptors(descriptors);
+        Self { stdio, pumps: [None, None], log: None, input: Input::None, terminal: Terminal::None }
+    }
+
+    /// A terminal whose other end control gets.
+    pub(crate) fn handed_terminal() -> io::Result<Self> {
+        let (ours, child) = sys::socket_pair()?;
+        Ok(Self::of_terminal(Terminal::Handed(ours), child))
+    }
+
+    const fn of_terminal(terminal: Terminal, child: OwnedFd) -> Self {
+        Self { stdio: Stdio::Terminal(child), pumps: [None, None], log: None, input: Input::None, terminal }
     }
 }
 
@@ -75,11 +133,23 @@ impl Process {
         report: (OwnedFd, Ticket),
         plumbing: Plumbing,
     ) -> Self {
-        let Plumbing { stdio, pumps, log } = plumbing;
+        let Plumbing { stdio, pumps, log, input, terminal } = plumbing;
         drop(stdio);
         let started_ns = sys::nanoseconds(libc::CLOCK_REALTIME);
-        let (exited, kill_at_ns) = (None, None);
-        Self { key, pid, pidfd, started_ns, starting: Some(report), failure: None, pumps, log, exited, kill_at_ns }
+        Self {
+            key,
+            pid,
+            pidfd,
+            started_ns,
+            starting: Some(report),
+            failure: None,
+            pumps,
+            log,
+            input,
+            terminal,
+            exited: None,
+            kill_at_ns: None,
+        }
     }
 
     pub(crate) fn watch(&self, epoll: &Epoll) -> io::Result<()> {
@@ -105,16 +175,53 @@ impl Process {
 
     /// The child has closed its report. Nothing in it means that the program runs: that is the answer to the request. What
     /// failed is kept, and told when the child has ended, so that nothing of it is there any more.
-    pub(crate) fn read_report(&mut self) -> Option<(Ticket, Event)> {
+    pub(crate) fn read_report(&mut self, epoll: &Epoll) -> Option<(Ticket, Event, Option<OwnedFd>)> {
         let (report, ticket) = self.starting.take()?;
         let mut bytes = vec![0; 4096 + 256];
         let length = sys::read(&report, &mut bytes).unwrap_or(0);
         if length == 0 {
-            return Some((ticket, Done { pid: self.pid.unsigned_abs(), descriptor: false }.into()));
+            let terminal = self.take_terminal(epoll);
+            let done = Done { pid: self.pid.unsigned_abs(), descriptor: terminal.is_some(), ..Done::default() };
+            return Some((ticket, done.into(), terminal));
         }
         let failed = Event::decode(&bytes[..length]).map(|(_, event)| event);
         self.failure = Some((ticket, failed.unwrap_or_else(|error| unreadable(&error.to_string()))));
         None
+    }
+
+    /// The terminal that the child has made, if it is control's; otherwise its output goes into the log from now on. None has
+    /// come if the child was killed before it made one.
+    fn take_terminal(&mut self, epoll: &Epoll) -> Option<OwnedFd> {
+        let (Terminal::Kept(socket) | Terminal::Handed(socket)) = &self.terminal else { return None };
+        let (_, mut descriptors) = sys::receive(socket, &mut [0; 8]).ok().flatten()?;
+        let master = descriptors.pop()?;
+        if matches!(self.terminal, Terminal::Handed(_)) {
+            return Some(master);
+        }
+        let pump = self.pumps[0].insert(Pump::new(master, "stdout"));
+        epoll.add(&pump.pipe, token(self.key, STDOUT)).is_err().then(|| self.pumps[0] = None);
+        None
+    }
+
+    /// Lets somebody see what comes out from now on, and write what goes in.
+    pub(crate) fn attach(&mut self, copies: [OwnedFd; 2], stdin: bool) -> io::Result<Joined> {
+        for (pump, copy) in self.pumps.iter_mut().zip(copies) {
+            if let Some(pump) = pump {
+                pump.copy_to(copy)?;
+            }
+        }
+        let terminal = matches!(self.terminal, Terminal::Kept(_));
+        let input = match (&self.input, &self.pumps) {
+            _ if !stdin => None,
+            (_, [Some(pump), _]) if terminal => Some(sys::duplicate(&pump.pipe)?),
+            (Input::Kept(writer), _) => Some(sys::duplicate(writer)?),
+            (Input::Once(_), _) => match mem::replace(&mut self.input, Input::None) {
+                Input::Once(writer) => Some(writer),
+                Input::Kept(_) | Input::None => None,
+            },
+            (Input::None, _) => None,
+        };
+        Ok(Joined { input, terminal })
     }
 
     pub(crate) fn pump(&mut self, part: u64) {
@@ -130,6 +237,7 @@ impl Process {
         if let Some(log) = &mut self.log {
             self.pumps.iter_mut().flatten().for_each(|pump| pump.drain(log));
         }
+        self.input = Input::None;
         let signal = if libc::WIFSIGNALED(status) { libc::WTERMSIG(status) } else { 0 };
         let code = if signal == 0 { libc::WEXITSTATUS(status) } else { 128 + signal };
         let finished_ns = sys::nanoseconds(libc::CLOCK_REALTIME);

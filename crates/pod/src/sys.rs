@@ -1,4 +1,4 @@
-//! The system calls, each as one safe function. All unsafe code of this program is here.
+//! The system calls, each as one safe function. All unsafe code of this program is here and below.
 
 use std::ffi::{CStr, CString};
 use std::io;
@@ -42,6 +42,9 @@ macro_rules! syscall {
         result
     }};
 }
+
+mod terminal;
+pub(crate) use terminal::{control_by, duplicate, give_to, open_terminal, socket_pair};
 
 pub(crate) fn errno(error: &io::Error) -> i32 {
     error.raw_os_error().unwrap_or(libc::EIO)

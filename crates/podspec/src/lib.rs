@@ -16,13 +16,13 @@ mod wire;
 
 pub use message::{Done, Event, Exited, Failed, Hello, ProcessState, Request, Step, Welcome, id_of};
 pub use plan::{
-    Acknowledge, Connect, Credentials, Device, Exec, Mount, MountKind, Output, ReopenLog, Rlimit, Root, Setup,
+    Acknowledge, Attach, Connect, Credentials, Device, Exec, Mount, MountKind, Output, ReopenLog, Rlimit, Root, Setup,
     Shutdown, Signal, Start, Symlink, Sysctl,
 };
 pub use wire::{CRITICAL, DecodeError};
 
 /// Counts what was added to the protocol; told in [`Hello`] and [`Welcome`].
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Bytes of one message. A datagram socket's default buffer (208 KiB) holds one with room to spare.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;

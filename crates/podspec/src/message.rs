@@ -1,7 +1,7 @@
 //! Messages: requests of control, events of the pod process. Every request has an id and is answered by one event with it.
 
 use crate::wire::{DecodeError, Record, numbered, record};
-use crate::{Acknowledge, Connect, Exec, MESSAGE_BYTES_MAX, ReopenLog, Setup, Shutdown, Signal, Start};
+use crate::{Acknowledge, Attach, Connect, Exec, MESSAGE_BYTES_MAX, ReopenLog, Setup, Shutdown, Signal, Start};
 
 const HEADER: usize = 8;
 
@@ -55,6 +55,8 @@ record! {
         1 pid: u32,
         /// The message carries a descriptor.
         2 descriptor: bool,
+        /// What was attached to is a terminal.
+        3 terminal: bool,
     }
 }
 
@@ -100,6 +102,7 @@ numbered! {
         Signal = 26,
         Connect = 27,
         Output = 28,
+        Terminal = 29,
     }
 }
 
@@ -163,6 +166,7 @@ messages! {
         7 ReopenLog,
         8 Connect,
         9 Shutdown,
+        10 Attach,
     }
 }
 

@@ -53,6 +53,12 @@ record! {
         11 host_pid: bool,
         /// Made after the mounts, before the devices; one that is there stays.
         12 symlinks: Vec<Symlink>,
+        /// Standard input, output and error are a terminal of the container's own /dev/pts, which must be among its mounts.
+        13 terminal: bool,
+        /// Standard input stays open and can be written by whoever attaches; otherwise it is empty.
+        14 stdin: bool,
+        /// Standard input ends when the first that attached to it lets go of it. Not with a terminal.
+        15 stdin_once: bool,
     }
 }
 
@@ -174,6 +180,20 @@ record! {
         6 cgroup_joins: Vec<CString>,
         /// The message carries three descriptors: standard input, output, error. `output` is not used.
         7 descriptors: bool,
+        /// Its streams are a terminal of the container's /dev/pts, whose other end comes with the answer; `output` and
+        /// `descriptors` are not used.
+        8 terminal: bool,
+    }
+}
+
+record! {
+    /// Joins a container's streams. The message carries two descriptors, the writing ends of pipes that get a copy of what
+    /// comes out of standard output and error from now on; with a terminal the first alone is used. One that does not keep up
+    /// is closed: the container never waits. The answer carries the terminal, or the writing end of standard input if there is
+    /// one and `stdin` asks for it.
+    Attach {
+        1 key: u64,
+        2 stdin: bool,
     }
 }
 

@@ -3,8 +3,9 @@
 use std::ffi::CString;
 
 use corten_podspec::{
-    Acknowledge, Connect, Credentials, Device, Done, Event, Exec, Exited, Failed, Hello, Mount, MountKind, Output,
-    ProcessState, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Symlink, Sysctl, Welcome,
+    Acknowledge, Attach, Connect, Credentials, Device, Done, Event, Exec, Exited, Failed, Hello, Mount, MountKind,
+    Output, ProcessState, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Symlink, Sysctl,
+    Welcome,
 };
 
 fn c(text: &str) -> CString {
@@ -56,6 +57,7 @@ fn start() -> Start {
         cgroup_joins: vec![c("/sys/fs/cgroup/pids/x/cgroup.procs")],
         host_pid: true,
         symlinks: vec![Symlink { path: c("/dev/fd"), target: c("/proc/self/fd") }],
+        ..Start::default()
     }
 }
 
@@ -81,6 +83,7 @@ fn exec() -> Exec {
         cgroup2: c("/g"),
         cgroup_joins: vec![c("/j")],
         descriptors: true,
+        ..Exec::default()
     }
 }
 
@@ -95,6 +98,9 @@ pub(crate) fn requests() -> Vec<Request> {
         ReopenLog { key: 1 }.into(),
         Connect { address: [127, 0, 0, 1].into(), port: 80 }.into(),
         Shutdown { forget_exits: true }.into(),
+        Start { terminal: true, stdin: true, stdin_once: true, ..Start::default() }.into(),
+        Exec { terminal: true, ..Exec::default() }.into(),
+        Attach { key: 1, stdin: true }.into(),
     ]
 }
 
@@ -107,8 +113,9 @@ pub(crate) fn events() -> Vec<Event> {
     let ended = ProcessState { key: 2, pid: 0, started_ns: 4, exited: Some(exited()) };
     vec![
         Welcome { version: 1, set_up: true, processes: vec![running, ended] }.into(),
-        Done { pid: 100, descriptor: true }.into(),
+        Done { pid: 100, descriptor: true, ..Done::default() }.into(),
         Failed { step: Step::Mount, errno: 22, about: "/proc".to_owned() }.into(),
         exited().into(),
+        Done { terminal: true, ..Done::default() }.into(),
     ]
 }

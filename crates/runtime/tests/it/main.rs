@@ -6,3 +6,4 @@ mod container;
 mod inside;
 mod kills;
 mod lives;
+mod streams;
