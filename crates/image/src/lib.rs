@@ -1,9 +1,28 @@
-//! Images of a node: what they are ([`Image`]) and where they come from ([`Images`]).
+//! Images of a node: what they are ([`Image`]) and where they come from ([`Images`]); and the store that keeps them unpacked on
+//! disk ([`Store`]), fed by archives, folders and registries.
 
+use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use corten_stdx::error::Chain;
 use futures_core::future::BoxFuture;
+
+mod archive;
+mod digest;
+mod from_root;
+mod import;
+mod manifest;
+mod plan;
+mod reference;
+mod store;
+mod unpack;
+
+pub use digest::{Digest, NoDigest};
+pub use from_root::Recipe;
+pub use manifest::Platform;
+pub use reference::Reference;
+pub use store::{Settings, Store};
 
 /// An image whose layers are unpacked on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,6 +76,17 @@ pub enum ImageError {
     /// May work later.
     #[error("{what}: {detail}")]
     Failed { what: String, detail: String },
+}
+
+impl ImageError {
+    /// What the system refused, about something.
+    pub(crate) fn io(what: &str, error: io::Error) -> Self {
+        let what = what.to_owned();
+        match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::NoSpace { what },
+            _ => Self::Failed { what, detail: Chain(&error).to_string() },
+        }
+    }
 }
 
 /// Name and password of a registry, from an image pull secret.

@@ -1,0 +1,6 @@
+//! Images on the real file system, as root: layers have owners, devices and trusted attributes.
+
+mod hostile;
+mod layout;
+mod roots;
+mod store;
