@@ -14,8 +14,14 @@
 mod defaults;
 pub(crate) mod validation;
 
+use corten_apimachinery::field::FieldErrors;
 use corten_apimachinery::schema::table::ValidateFn;
-use corten_apimachinery::value::Map;
+use corten_apimachinery::value::{Map, Value};
+
+/// What is wrong with a Service's cluster addresses and their families: what has to hold before any is allocated.
+pub fn cluster_addresses(service: &Value, old: Option<&Value>) -> FieldErrors {
+    validation::service::cluster_addresses(service, old)
+}
 
 /// The hooks of one type.
 #[derive(Clone, Copy, Default)]

@@ -3,6 +3,7 @@
 //! OpenAPI, streaming. It names no kind and has no unconditional write.
 
 pub mod admission;
+pub mod around;
 pub mod auth;
 mod cache;
 pub mod connect;

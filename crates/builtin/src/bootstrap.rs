@@ -1,8 +1,13 @@
 //! What a cluster begins with, besides the default roles: the system's namespaces, priority classes, and the mandatory
 //! objects of flow control. Figures are upstream's.
 
+mod network;
+
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
+
+pub use network::Network;
+pub(crate) use network::follow;
 
 use crate::lookup::{NAMESPACES, PRIORITY_CLASSES, Resource};
 

@@ -5,12 +5,13 @@ use std::sync::Arc;
 
 use corten_apimachinery::kind::KindInfo;
 use corten_apimachinery::status::Status;
+use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_apiserver::auth::User;
 use corten_apiserver::registry::{Body, Context, DeleteOptions, ListOptions, Registry, Target, WriteOptions};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::bootstrap;
+use crate::bootstrap::{self, Network};
 use crate::lookup::Resource;
 use crate::rbac::defaults::{self, Change, FactsError};
 use crate::rbac::{GROUP, Policy};
@@ -28,17 +29,22 @@ const MANAGER: &str = "corten";
 pub enum InstallError {
     #[error(transparent)]
     Facts(#[from] FactsError),
+    #[error("the Services of this cluster are in {stored}, not in {asked}; start with --service-cidr {stored}")]
+    Range { stored: String, asked: String },
     #[error("{kind} {name} cannot be made or brought up to date")]
     Refused { kind: String, name: String, source: Status },
 }
 
 /// Writes the initial objects under an in-process identity.
-pub async fn install(registry: &Registry, user: &Arc<User>) -> Result<(), InstallError> {
+pub async fn install(registry: &Registry, user: &Arc<User>, network: &Network) -> Result<(), InstallError> {
     let context = Context { user: user.clone(), manager: MANAGER.into() };
     let context = &context;
     // Everything else may stand in a namespace.
     settle_all(registry, context, bootstrap::namespaces(), create_only).await?;
     settle_all(registry, context, bootstrap::objects(), create_only).await?;
+    ready_range(registry, context, network).await?;
+    settle_all(registry, context, network.services(), create_only).await?;
+    settle_all(registry, context, network.endpoints(), bootstrap::follow).await?;
     for policy in [Policy::ClusterRole, Policy::Role, Policy::ClusterRoleBinding, Policy::RoleBinding] {
         let own = defaults::objects()?.into_iter().filter(|(of, _)| *of == policy);
         let resource = Resource { group: GROUP, plural: policy.resource() };
@@ -47,6 +53,35 @@ pub async fn install(registry: &Registry, user: &Arc<User>) -> Result<(), Instal
             .await?;
     }
     Ok(())
+}
+
+/// The range that Services begin with, marked as ready. It is the cluster's for good.
+async fn ready_range(registry: &Registry, context: &Context, network: &Network) -> Result<(), InstallError> {
+    let (resource, wanted) = network.range();
+    settle_all(registry, context, vec![(resource, wanted.clone())], create_only).await?;
+    let refused = |source| InstallError::Refused { kind: "ServiceCIDR".into(), name: "kubernetes".into(), source };
+    let mut target = target(&kind_of(registry, resource, &wanted).map_err(refused)?, &wanted);
+    let stored = registry.get(&target, &ListOptions::default()).await.map_err(refused)?;
+    let mut range = stored.to_value().map_err(|error| refused(Status::internal(error)))?;
+    let cidrs = |range: &Value| range.at(&["spec", "cidrs"]).cloned().unwrap_or_default();
+    if cidrs(&range) != cidrs(&wanted) {
+        let [stored, asked] = [&range, &wanted].map(|range| {
+            let cidrs = range.at(&["spec", "cidrs"]).and_then(Value::as_array).unwrap_or_default();
+            cidrs.iter().filter_map(Value::as_str).collect::<Vec<_>>().join(",")
+        });
+        return Err(InstallError::Range { stored, asked });
+    }
+    if range.at(&["status", "conditions"]).is_some() {
+        return Ok(());
+    }
+    let since = registry.now().to_rfc3339();
+    let ready = value!({
+        "type": "Ready", "status": "True", "reason": "", "lastTransitionTime": since,
+        "message": "Kubernetes default Service CIDR is ready"
+    });
+    range.object_entry("status").insert("conditions", vec![ready]);
+    target.subresource = "status".into();
+    write(registry, context, &target, Change::Update(range)).await.map_err(refused)
 }
 
 fn create_only(existing: Option<&Value>, wanted: &Value) -> Option<Change> {
@@ -122,13 +157,16 @@ fn target(kind: &Arc<KindInfo>, object: &Value) -> Target {
 
 #[cfg(test)]
 mod tests {
+    use std::net::{Ipv4Addr, SocketAddrV4};
     use std::time::Duration;
 
+    use corten_apimachinery::kind::{Serve, Subresource};
     use corten_stdx::clock::Clock;
     use corten_stdx::random::Random;
     use corten_stdx::task::Tasks;
     use corten_store::Store as _;
     use corten_store::model::ModelStore;
+    use ipnet::Ipv4Net;
 
     use super::*;
     use crate::fixture::kind;
@@ -137,6 +175,11 @@ mod tests {
     use crate::rbac::feed::Feed;
     use crate::rbac::rule::{rules_of, uncovered};
     use crate::seal::{Keyring, Sealing};
+
+    const NETWORK: Network = Network {
+        services: Ipv4Net::new_assert(Ipv4Addr::new(10, 96, 0, 0), 16),
+        endpoint: Some(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 7), 6443)),
+    };
 
     struct Server {
         store: Arc<ModelStore>,
@@ -151,8 +194,20 @@ mod tests {
         let keys = Keyring::parse(&Keyring::new_line(&Random::seeded(1))).expect("a key");
         let sealer = Arc::new(Sealing::new(keys, &["secrets"]));
         let registry = Registry::new(store.clone(), clock, Random::seeded(2), Vec::new(), sealer, &tasks);
-        let initial = bootstrap::namespaces().into_iter().chain(bootstrap::objects());
-        registry.install(initial.map(|(resource, object)| kind(resource, object.str_at(&["kind"]), false)));
+        let initial = bootstrap::namespaces().into_iter().chain(bootstrap::objects()).chain([NETWORK.range()]);
+        let placed = NETWORK.services().into_iter().chain(NETWORK.endpoints());
+        registry.install(initial.chain(placed).map(|(resource, object)| {
+            let namespaced = object.at(&["metadata", "namespace"]).is_some();
+            let mut kind = kind(resource, object.str_at(&["kind"]), namespaced);
+            let status = || Subresource {
+                name: "status".into(),
+                verbs: vec!["update".into()],
+                gvk: kind.gvk.clone(),
+                serve: Serve::Status,
+            };
+            kind.subresources = vec![status()];
+            kind
+        }));
         registry.install(Policy::ALL.map(|policy| {
             let resource = Resource { group: GROUP, plural: policy.resource() };
             kind(resource, policy.kind(), matches!(policy, Policy::Role | Policy::RoleBinding))
@@ -184,9 +239,9 @@ mod tests {
     #[tokio::test]
     async fn a_second_install_changes_nothing_and_a_lost_rule_returns() {
         let server = server();
-        install(&server.registry, &server.user).await.expect("installed");
+        install(&server.registry, &server.user, &NETWORK).await.expect("installed");
         let revision = server.store.status().revision;
-        install(&server.registry, &server.user).await.expect("installed again");
+        install(&server.registry, &server.user, &NETWORK).await.expect("installed again");
         assert_eq!(server.store.status().revision, revision, "nothing was written");
         let namespace = server.target(NAMESPACES, "", "kube-system");
         assert!(server.registry.get(&namespace, &ListOptions::default()).await.is_ok());
@@ -195,7 +250,7 @@ mod tests {
         let mut less = whole.clone();
         less.as_object_mut().expect("an object").insert("rules", Vec::<Value>::new());
         server.put(less).await;
-        install(&server.registry, &server.user).await.expect("repaired");
+        install(&server.registry, &server.user, &NETWORK).await.expect("repaired");
         let repaired = server.role("system:kube-scheduler").await;
         assert!(uncovered(&rules_of(&repaired), &rules_of(&whole)).is_empty());
     }
@@ -203,7 +258,7 @@ mod tests {
     #[tokio::test]
     async fn the_feed_knows_all_roles_and_fills_aggregated_ones() {
         let server = server();
-        install(&server.registry, &server.user).await.expect("installed");
+        install(&server.registry, &server.user, &NETWORK).await.expect("installed");
         let rbac = Rbac::default();
         let mut feed = Feed::start(&rbac, &server.registry, &server.user, &server.tasks).expect("started");
         assert!(feed.synced().await);

@@ -13,3 +13,4 @@ pub mod install;
 pub mod lookup;
 pub mod rbac;
 pub mod seal;
+pub mod service;

@@ -45,13 +45,16 @@ impl FromRegistry {
 
     fn kind(&self, resource: Resource) -> Result<(&Registry, Arc<KindInfo>), Status> {
         let registry = self.0.get().ok_or_else(|| Status::unavailable("the server is starting"))?;
-        let kinds = registry.kinds();
-        let mut served = kinds.iter().filter(|kind| kind.gvk.group == resource.group && kind.plural == resource.plural);
-        // The stored version, which needs no conversion.
-        let kind = served.find(|kind| kind.convert.is_none() && !kind.verbs.is_empty()).cloned();
-        let kind = kind.ok_or_else(|| Status::internal(format_args!("the kind {} is not served", resource.plural)))?;
-        Ok((registry, kind))
+        Ok((registry, kind_of(registry, resource)?))
     }
+}
+
+/// The stored version of a kind, which needs no conversion.
+pub fn kind_of(registry: &Registry, resource: Resource) -> Result<Arc<KindInfo>, Status> {
+    let kinds = registry.kinds();
+    let mut served = kinds.iter().filter(|kind| kind.gvk.group == resource.group && kind.plural == resource.plural);
+    let kind = served.find(|kind| kind.convert.is_none() && !kind.verbs.is_empty()).cloned();
+    kind.ok_or_else(|| Status::internal(format_args!("the kind {} is not served", resource.plural)))
 }
 
 impl Lookup for FromRegistry {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use corten_apiserver::around::Arounds;
 use corten_apiserver::auth::{AUTHENTICATED, Authorizer, User};
 use corten_apiserver::connect::{Connectors, Routes};
 use corten_apiserver::health::{Check, Checks, VersionInfo};
@@ -10,6 +11,7 @@ use corten_apiserver::http::access::Access;
 use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
 use corten_apiserver::registry::Registry;
 use corten_builtin::authn::ClientCertificates;
+use corten_builtin::bootstrap::Network;
 use corten_builtin::crd::controller::CustomResources;
 use corten_builtin::install::install;
 use corten_builtin::lookup::{FromRegistry, Lookup};
@@ -17,6 +19,7 @@ use corten_builtin::rbac::Rbac;
 use corten_builtin::rbac::escalation::Escalation;
 use corten_builtin::rbac::feed::{Feed, aggregate};
 use corten_builtin::seal::{Keyring, Sealing};
+use corten_builtin::service::{SERVICES, Services};
 use corten_builtin::{access, admission};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
@@ -34,6 +37,7 @@ const SERVER: &str = "system:apiserver";
 pub struct Base {
     pub store: Arc<dyn Store>,
     pub keys: Keyring,
+    pub network: Network,
     pub clock: Clock,
     pub random: Random,
     pub tasks: Tasks,
@@ -41,7 +45,7 @@ pub struct Base {
 
 /// Makes an API server that has everything it begins with and knows who may do what.
 pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
-    let Base { store, keys, clock, random, tasks } = base;
+    let Base { store, keys, network, clock, random, tasks } = base;
     let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
@@ -52,8 +56,15 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());
     lookup.set(registry.clone());
-    install(&registry, &server).await.context("the objects that a cluster begins with")?;
+    let services = Services::new(registry.clone(), server.clone(), random.clone());
+    let mut arounds = Arounds::default();
+    arounds.register(SERVICES.group, SERVICES.plural, Arc::new(services.clone()));
+    registry.set_arounds(arounds);
+    let mended = services.begin().await.context("the addresses of Services")?;
+    tracing::debug!(mended.freed, mended.taken, "looked at the addresses of Services");
+    install(&registry, &server, &network).await.context("the objects that a cluster begins with")?;
     aggregate(&registry, &server).await.context("the aggregated cluster roles")?;
+    tasks.spawn("service-addresses", services.keep(clock.clone(), tasks.stopped()));
     let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;
     anyhow::ensure!(feed.synced().await, "the roles and bindings could not be read");
     let custom = CustomResources::new(registry.clone(), server.clone(), clock.clone(), corten_api::metadata_schema())?;

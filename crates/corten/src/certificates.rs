@@ -1,7 +1,7 @@
 //! The certificates in use: given to TLS and written into the kubeconfig at the start and again whenever one was made
 //! anew, without a restart.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,6 +16,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
 use crate::files::{FileError, write_private};
 use crate::kubeconfig;
 use crate::pki::{Leaf, Names, Pki, PkiError};
+use crate::reach::node_address;
 
 /// The longest time between two looks at the clock, which may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -133,20 +134,13 @@ fn names(node: &str, listening: IpAddr, service: Ipv4Addr) -> Names {
     let dns = SERVICE_NAMES.iter().copied().chain([node]).map(str::to_owned).collect();
     let loopback = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST), IpAddr::V4(service)];
     let mut names = Names { dns, ips: loopback.into() };
-    if listening.is_unspecified() {
-        names.ips.extend(node_address());
-    } else {
+    if !listening.is_unspecified() {
         names.ips.insert(listening);
     }
+    if listening.is_unspecified() || listening.is_loopback() {
+        names.ips.extend(node_address().map(IpAddr::V4));
+    }
     names
-}
-
-/// This server's address towards others: the source that the kernel would choose. Nothing is sent.
-fn node_address() -> Option<IpAddr> {
-    const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);
-    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
-    socket.connect(ELSEWHERE).ok()?;
-    socket.local_addr().ok().map(|address| address.ip())
 }
 
 #[cfg(test)]

@@ -12,5 +12,6 @@ pub mod pki;
 pub mod preflight;
 pub mod progress;
 pub mod ranges;
+pub mod reach;
 pub mod store;
 pub mod up;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use corten_apiserver::http::server::{ConnectionLimits, Server};
 use corten_apiserver::http::tls::Tls;
+use corten_builtin::bootstrap::Network;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -20,6 +21,7 @@ use crate::datadir::DataDir;
 use crate::pki::Pki;
 use crate::progress::Progress;
 use crate::ranges::Ranges;
+use crate::reach::{self, Reach};
 use crate::{controllers, keys, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
@@ -63,11 +65,12 @@ async fn serve(
     progress.part("certificates", &dir.join("pki").display().to_string())?;
 
     let keys = keys::open(&dir.join("keys"), &random)?;
-    let base = Base { store: store.clone(), keys, clock: clock.clone(), random: random.clone(), tasks: tasks.clone() };
+    let Reach { doors, endpoint } = reach::open(listener, ranges.pod)?;
+    let network = Network { services: ranges.service, endpoint };
+    let (store_of, tasks_of) = (store.clone(), tasks.clone());
+    let base = Base { store: store_of, keys, network, clock: clock.clone(), random: random.clone(), tasks: tasks_of };
     let api = api::start(base).await?;
-    listener.set_nonblocking(true)?;
-    let listeners = vec![tokio::net::TcpListener::from_std(listener)?];
-    Server::start(listeners, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
+    Server::start(doors, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
     progress.part("api", certificates.server_url())?;
     let running = match settings.controllers {
         Controllers::All => controllers::start(&api, certificates.authority_pem(), &clock, &random, &tasks).await,

@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::future::Future;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -81,6 +81,19 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const STREAM_WINDOW_BYTES: u32 = 256 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
+/// A socket that takes connections.
+pub struct Door {
+    pub listener: TcpListener,
+    /// Which peers may come in; all where nothing is said. Others are hung up on before TLS.
+    pub admits: Option<Arc<dyn Fn(IpAddr) -> bool + Send + Sync>>,
+}
+
+impl Door {
+    pub fn to_all(listener: TcpListener) -> Self {
+        Self { listener, admits: None }
+    }
+}
+
 /// A running server. Ends when its tasks are stopped ([`Tasks::stop`] also waits for the connections).
 pub struct Server {
     addresses: Vec<SocketAddr>,
@@ -95,9 +108,9 @@ struct Shared {
 }
 
 impl Server {
-    /// Serves on listeners until `tasks` is stopped; then accepts no more, lets requests end, and closes.
+    /// Serves behind doors until `tasks` is stopped; then accepts no more, lets requests end, and closes.
     pub fn start(
-        listeners: Vec<TcpListener>,
+        doors: Vec<Door>,
         tls: Arc<Tls>,
         handler: Arc<dyn Handler>,
         limits: ConnectionLimits,
@@ -105,9 +118,9 @@ impl Server {
     ) -> io::Result<Self> {
         let slots = Arc::new(Semaphore::new(limits.connections_max));
         let shared = Arc::new(Shared { tls, handler, limits, tasks: tasks.clone(), slots });
-        let addresses = listeners.iter().map(TcpListener::local_addr).collect::<io::Result<_>>()?;
-        for listener in listeners {
-            tasks.spawn("http-accept", shared.clone().accept(listener));
+        let addresses = doors.iter().map(|door| door.listener.local_addr()).collect::<io::Result<_>>()?;
+        for door in doors {
+            tasks.spawn("http-accept", shared.clone().accept(door));
         }
         Ok(Self { addresses })
     }
@@ -119,15 +132,18 @@ impl Server {
 }
 
 impl Shared {
-    async fn accept(self: Arc<Self>, listener: TcpListener) {
+    async fn accept(self: Arc<Self>, door: Door) {
         let mut stopped = self.tasks.stopped();
         loop {
             let accepted = tokio::select! {
                 biased;
                 () = stopped.wait() => return,
-                accepted = self.clone().accept_one(&listener) => accepted,
+                accepted = self.clone().accept_one(&door.listener) => accepted,
             };
             match accepted {
+                Ok((_, address, _)) if door.admits.as_ref().is_some_and(|admits| !admits(address.ip())) => {
+                    tracing::debug!(%address, "not admitted at this door");
+                }
                 Ok((stream, address, slot)) => {
                     self.tasks.spawn("http-connection", self.clone().connection(stream, address, slot));
                 }

@@ -18,6 +18,7 @@ use super::update::Recorded;
 use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
 use super::{admit, conform, fields, key, metadata};
 use crate::admission::Operation;
+use crate::around::Outcome;
 
 /// Names tried for one `generateName` before the client is told to try again; upstream's figure.
 const GENERATED_NAMES_MAX: usize = 8;
@@ -92,6 +93,26 @@ impl Registry {
         metadata::set_system_fields(&mut value, &self.0.clock, &self.0.random);
         let generated = metadata::generate_name(&mut value, &self.0.random);
         metadata::settle_namespace(kind, &target.namespace, &mut value)?;
+        let Some(around) = self.around(kind) else {
+            return self.create_named(context, target, value, options, warnings, generated).await;
+        };
+        let begun = around.create(&mut value, options.dry_run).await?;
+        let created = self.create_named(context, target, value, options, warnings, generated).await;
+        begun.end(created.as_ref().err().map_or(Outcome::Written, Refused::outcome)).await;
+        created
+    }
+
+    /// Prepares, checks and stores an object that has its name.
+    async fn create_named(
+        &self,
+        context: &Context,
+        target: &Target,
+        mut value: Value,
+        options: WriteOptions,
+        warnings: &mut Vec<String>,
+        generated: bool,
+    ) -> Result<Shown, Refused> {
+        let kind = &target.kind;
         value = prepare_new(kind, value, &self.write(context, "", None))?;
         warnings.extend(check(kind, &value, None, "")?);
         let mut chain = self.admission(context, target, Operation::Create, None, options.dry_run);
@@ -213,6 +234,13 @@ impl From<Status> for Refused {
 }
 
 impl Refused {
+    fn outcome(&self) -> Outcome {
+        match self {
+            Self::Status(status) => Outcome::of(Some(status)),
+            Self::Exists { .. } => Outcome::Refused,
+        }
+    }
+
     fn into_status(self, kind: &KindInfo) -> Status {
         let (name, asked_generated, deleting) = match self {
             Self::Status(status) => return status,

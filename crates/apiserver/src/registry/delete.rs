@@ -99,9 +99,12 @@ impl Registry {
         match plan(kind, &mut new, options, self.0.clock.now_s()) {
             Plan::Pending => Ok(answer(kind, &value, || old)),
             Plan::Now => {
-                let revision = match options.dry_run {
-                    true => entry.mod_revision,
-                    false => self.0.storage.delete(entry.key.clone(), entry.mod_revision).await?,
+                let revision = if options.dry_run {
+                    entry.mod_revision
+                } else {
+                    let revision = self.0.storage.delete(entry.key.clone(), entry.mod_revision).await?;
+                    self.after_delete(kind, &new).await;
+                    revision
                 };
                 let next = to_storage(kind, &new)?;
                 Ok(answer(kind, &new, || shown(kind, home, &next, revision)))

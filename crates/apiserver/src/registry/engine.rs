@@ -1,6 +1,6 @@
 //! The registry itself: what all verbs share.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use corten_apimachinery::kind::{GroupVersionKind, KindInfo, Write, Writer};
 use corten_apimachinery::status::Status;
@@ -16,6 +16,7 @@ use super::kinds::KindSet;
 use super::seal::Sealer;
 use super::storage::{Opener, Storage};
 use crate::admission::Admission;
+use crate::around::{Around, Arounds};
 use crate::cache::Caches;
 
 /// One path for every kind from a decoded body to the store and back. Cheap to clone; the verbs are its methods.
@@ -30,6 +31,7 @@ pub(super) struct Parts {
     pub(super) clock: Clock,
     pub(super) random: Random,
     pub(super) admission: Vec<Arc<dyn Admission>>,
+    arounds: OnceLock<Arounds>,
     kinds: watch::Sender<Arc<KindSet>>,
 }
 
@@ -47,7 +49,19 @@ impl Registry {
         let caches = Caches::start(store.clone(), opener.clone(), clock.clone(), tasks);
         let storage = Storage::new(store.clone(), opener.clone());
         let kinds = watch::Sender::new(Arc::new(KindSet::default()));
-        Self(Arc::new(Parts { storage, store, opener, caches, clock, random, admission, kinds }))
+        let arounds = OnceLock::new();
+        Self(Arc::new(Parts { storage, store, opener, caches, clock, random, admission, arounds, kinds }))
+    }
+
+    /// Names what is done around the writes of some kinds; once, before the first of them is written. What it does it
+    /// does by this registry, which is why it comes after.
+    pub fn set_arounds(&self, arounds: Arounds) {
+        assert!(self.0.arounds.set(arounds).is_ok(), "what is done around writes is named once");
+    }
+
+    /// What is done around the writes of a kind.
+    pub(super) fn around(&self, kind: &KindInfo) -> Option<&Arc<dyn Around>> {
+        self.0.arounds.get()?.find(&kind.gvk.group, &kind.plural)
     }
 
     /// The kinds served at this moment.
@@ -88,6 +102,13 @@ impl Registry {
         let user = &context.user;
         let user = Writer { name: &user.name, uid: &user.uid, groups: &user.groups, extra: &user.extra };
         Write { subresource, old, now_s: self.0.clock.now_s(), user }
+    }
+
+    /// Tells whoever is concerned that an object is gone.
+    pub(super) async fn after_delete(&self, kind: &KindInfo, object: &Value) {
+        if let Some(around) = self.around(kind) {
+            around.deleted(object).await;
+        }
     }
 
     /// The record of the stored version of a kind. A kind that is not stored has no verbs here.

@@ -99,7 +99,8 @@ impl Registry {
         Ok(whole)
     }
 
-    pub(super) fn now(&self) -> Time {
+    /// The time of the registry's clock.
+    pub fn now(&self) -> Time {
         Time::from_seconds(self.0.clock.now_s())
     }
 }

@@ -11,6 +11,7 @@ use corten_store::{At, Change, Entry, Expect, Revision, Store, StoreError};
 use super::Object;
 use super::object::ObjectError;
 use super::seal::Sealer;
+use crate::around::Outcome;
 
 /// Turns stored entries into objects. Cheap to clone.
 #[derive(Clone)]
@@ -42,6 +43,15 @@ pub(crate) enum WriteError {
     /// The key is not as expected but like this; the caller may look again.
     Conflict(Option<Arc<Entry>>),
     Refused(Status),
+}
+
+impl WriteError {
+    pub(crate) fn outcome(&self) -> Outcome {
+        match self {
+            Self::Conflict(_) => Outcome::Refused,
+            Self::Refused(status) => Outcome::of(Some(status)),
+        }
+    }
 }
 
 impl From<Status> for WriteError {

@@ -14,14 +14,16 @@ use corten_apimachinery::status::Status;
 use corten_apimachinery::value::{Map, Value};
 use corten_store::{Entry, Expect};
 
+use super::admit::Chain;
 use super::create::{New, check, shown, time_to_live, to_storage};
 use super::engine::{Registry, not_found};
 use super::get::unreadable;
 use super::object::encode;
 use super::storage::WriteError;
-use super::{Body, Context, Shown, Target, WriteOptions, Written};
+use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
 use super::{conform, fields, key, metadata};
 use crate::admission::Operation;
+use crate::around::Outcome;
 
 /// Writers that may be faster before the client is told to try again. Upstream goes on until the request's deadline;
 /// this is about as far as that gets it.
@@ -34,6 +36,14 @@ pub(super) struct Rewrite<'a> {
     pub(super) target: &'a Target,
     pub(super) options: WriteOptions,
     pub(super) recorded: Recorded,
+}
+
+/// What a write replaces, and the chain that has changed its successor.
+struct Before<'a> {
+    stored: Arc<Object>,
+    /// The stored object in the target's version.
+    old: Arc<Value>,
+    chain: Chain<'a>,
 }
 
 /// Whether a new object's managed fields say already who owns what (it was applied), or the write is still to be
@@ -127,16 +137,37 @@ impl Rewrite<'_> {
             kind.schema.default(&mut new);
             warnings.extend(metadata::dedup_owners(&mut new, true));
         }
-        let write = self.registry.write(context, &target.subresource, Some(&old));
+        let around = self.registry.around(kind).filter(|_| target.subresource.is_empty());
+        let begun = match around {
+            Some(around) => Some(around.update(&mut new, &old, dry_run).await?),
+            None => None,
+        };
+        let written = self.settle(home, entry, Before { stored, old, chain }, new, &mut warnings).await;
+        if let Some(begun) = begun {
+            begun.end(written.as_ref().err().map_or(Outcome::Written, WriteError::outcome)).await;
+        }
+        Ok(Written { object: written?, created: false, warnings })
+    }
+
+    /// Prepares, checks and stores the new object.
+    async fn settle(
+        &self,
+        home: &Arc<KindInfo>,
+        entry: &Entry,
+        before: Before<'_>,
+        mut new: Value,
+        warnings: &mut Vec<String>,
+    ) -> Result<Shown, WriteError> {
+        let (kind, Before { stored, old, mut chain }) = (&self.target.kind, before);
+        let write = self.registry.write(self.context, &self.target.subresource, Some(&old));
         prepare(self.target, &mut new, &old, &write)?;
         warnings.extend(check(kind, &new, Some(&old), &self.target.subresource)?);
         new = chain.validate(new).await?;
         warnings.extend(chain.into_warnings());
-        let object = match same(&old, &mut new) && !completes_deletion(kind, &new) {
-            true => Shown { kind: kind.clone(), object: stored },
-            false => self.commit(home, entry, &new).await?,
-        };
-        Ok(Written { object, created: false, warnings })
+        match same(&old, &mut new) && !completes_deletion(kind, &new) {
+            true => Ok(Shown { kind: kind.clone(), object: stored }),
+            false => self.commit(home, entry, &new).await,
+        }
     }
 
     /// A body's UID and revision, where it has them, are the stored object's.
@@ -170,6 +201,7 @@ impl Rewrite<'_> {
         if completes_deletion(kind, new) {
             if !self.options.dry_run {
                 storage.delete(entry.key.clone(), entry.mod_revision).await?;
+                self.registry.after_delete(kind, new).await;
             }
             return Ok(shown(kind, home, &next, entry.mod_revision));
         }

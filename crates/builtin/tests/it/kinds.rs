@@ -8,6 +8,8 @@ use corten_apimachinery::yaml;
 use corten_apiserver::testing::Bench;
 use corten_apiserver::testing::table::{self, Sample};
 
+use crate::services::around_services;
+
 /// Stored kinds without a sample, and why.
 const WITHOUT: [(&str, &str); 5] = [
     ("APIService", "named by its version and group"),
@@ -48,6 +50,7 @@ async fn every_kind_passes_the_table() {
     for sample in samples {
         // Versions of one resource share their objects, so each gets a store of its own.
         let bench = Bench::new(corten_api::kinds());
+        around_services(&bench.registry);
         table::all(&bench.registry, &sample).await;
     }
 }

@@ -4,6 +4,7 @@ mod custom;
 mod kinds;
 mod protobuf;
 mod published;
+mod services;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;

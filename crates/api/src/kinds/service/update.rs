@@ -10,7 +10,6 @@ use crate::kinds::change::differs;
 use crate::kinds::column::list;
 
 pub(super) fn prepare(service: &mut Value, stored: Option<&Value>) {
-    align_cluster_ips(service, stored);
     if let Some(stored) = stored {
         drop_cluster_ips(service, stored);
         drop_node_ports(service, stored);
@@ -23,27 +22,6 @@ pub(super) fn prepare(service: &mut Value, stored: Option<&Value>) {
         && (stored.is_none() || fields.get("spec").is_none_or(|spec| spec.str_at(&["type"]) != "LoadBalancer"))
     {
         fields.object_entry("status").insert("loadBalancer", value!({}));
-    }
-}
-
-/// Older clients know `clusterIP` alone: the list follows what they did to it. Who writes both is left to validation.
-fn align_cluster_ips(service: &mut Value, stored: Option<&Value>) {
-    let one = service.str_at(&["spec", "clusterIP"]).to_owned();
-    let held = stored.unwrap_or(&Value::Null);
-    let none_given = list(service, &["spec", "clusterIPs"]).is_empty();
-    let changed = held.str_at(&["spec", "clusterIP"]) != one;
-    let same_list = list(service, &["spec", "clusterIPs"]) == list(held, &["spec", "clusterIPs"]);
-    let wanted: Vec<Value> = match (stored, changed) {
-        (None, _) if none_given && !one.is_empty() => vec![one.into()],
-        (Some(_), false) if none_given => list(held, &["spec", "clusterIPs"]).to_vec(),
-        (Some(_), true) if same_list && one.is_empty() => Vec::new(),
-        (Some(_), true) if same_list => vec![one.into()],
-        _ => return,
-    };
-    if wanted.is_empty() {
-        remove(service, "clusterIPs");
-    } else if let Some(spec) = service.get_mut("spec").and_then(Value::as_object_mut) {
-        spec.insert("clusterIPs", wanted);
     }
 }
 
@@ -116,26 +94,6 @@ fn drop_node_ports(service: &mut Value, stored: &Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_list_of_addresses_follows_the_single_one() {
-        let check = |spec: Value, stored: Option<Value>, expect: Value| {
-            let mut service = value!({"spec": spec});
-            let stored = stored.map(|spec| value!({"spec": spec}));
-            align_cluster_ips(&mut service, stored.as_ref());
-            assert_eq!(service.get("spec"), Some(&expect));
-        };
-        let both = value!({"clusterIP": "10.0.0.1", "clusterIPs": ["10.0.0.1"]});
-        check(value!({"clusterIP": "None"}), None, value!({"clusterIP": "None", "clusterIPs": ["None"]}));
-        check(value!({}), None, value!({}));
-        check(value!({"clusterIP": "10.0.0.1"}), Some(both.clone()), both.clone());
-        check(value!({"clusterIPs": ["10.0.0.1"]}), Some(both.clone()), value!({}));
-        check(
-            value!({"clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.1"]}),
-            Some(both),
-            value!({"clusterIP": "10.0.0.2", "clusterIPs": ["10.0.0.2"]}),
-        );
-    }
 
     #[test]
     fn leaving_a_load_balancer() {

@@ -38,6 +38,13 @@ pub(crate) fn validate(validation: Validation<'_>, errors: &mut FieldErrors) {
     of_service(&service, old.as_ref(), errors);
 }
 
+pub(crate) fn cluster_addresses(service: &Value, old: Option<&Value>) -> FieldErrors {
+    let mut errors = FieldErrors::default();
+    let was = old.map(|old| At::root(old).object_or_empty("spec"));
+    service_address::of_cluster(&At::root(service).object_or_empty("spec"), was.as_ref(), &mut errors);
+    errors
+}
+
 fn of_service(service: &At<'_>, old: Option<&At<'_>>, errors: &mut FieldErrors) {
     let spec = service.object_or_empty("spec");
     let was = old.map(|old| old.object_or_empty("spec"));

@@ -14,7 +14,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::server;
-use crate::http::server::{ConnectionLimits, Server};
+use crate::http::server::{ConnectionLimits, Door, Server};
 use crate::http::tls::{Tls, TlsMaterial};
 
 type Ca = CertifiedIssuer<'static, KeyPair>;
@@ -87,7 +87,8 @@ async fn certificates_prove_identities() {
     let tls = Arc::new(Tls::new(material(&server_ca, &client_ca), bench.clock.clone()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let tasks = Tasks::new();
-    let started = Server::start(vec![listener], tls.clone(), api, ConnectionLimits::default(), &tasks).unwrap();
+    let started =
+        Server::start(vec![Door::to_all(listener)], tls.clone(), api, ConnectionLimits::default(), &tasks).unwrap();
     let address = started.addresses()[0];
     let client = |ca: &Ca, not_after| Some(leaf(ca, "ann", ExtendedKeyUsagePurpose::ClientAuth, not_after));
 
@@ -117,7 +118,8 @@ async fn a_watch_over_a_websocket() {
     assert_eq!(super::ask(&api, &format!("POST {widgets}"), &[], body).await.code, 201);
     let tls = Arc::new(Tls::new(material(&server_ca, &client_ca), bench.clock.clone()).unwrap());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let started = Server::start(vec![listener], tls, api, ConnectionLimits::default(), &bench.tasks).unwrap();
+    let started =
+        Server::start(vec![Door::to_all(listener)], tls, api, ConnectionLimits::default(), &bench.tasks).unwrap();
 
     let mut stream = connect(started.addresses()[0], &server_ca, None).await.unwrap();
     let request = format!(
