@@ -1,5 +1,11 @@
 //! The network of a node: links and addresses of pods ([`PodNetwork`]), and what leads to them.
 
+pub mod pods;
+pub mod range;
+
+pub use pods::Pods;
+pub use range::Range;
+
 use std::net::IpAddr;
 
 use futures_core::future::BoxFuture;
@@ -10,6 +16,9 @@ pub enum NetworkError {
     /// No address is left in the node's range.
     #[error("no free pod address is left in {range}")]
     NoAddress { range: String },
+    /// Somebody else's route leads into the node's range.
+    #[error("the pod addresses {range} clash with the route {route} of link {link:?}; choose others with --pod-cidr")]
+    Clash { range: String, route: String, link: String },
     #[error("{what}: {detail}")]
     Failed { what: String, detail: String },
 }

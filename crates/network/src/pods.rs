@@ -1,0 +1,281 @@
+//! Links of pods: one pair of links a pod, routed, without a bridge.
+//!
+//! The node's end is named `c<instance><n>`, n being the offset of the pod's address in the node's range; it carries the pod's
+//! id as its alias, the node's own address in that range, and the route to the pod. So the kernel is the record of who has
+//! which address: it survives whatever happens to this process, and no file can disagree with it. The pod's end is `eth0`.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use corten_stdx::error::Chain;
+use corten_sys::namespace::NetNs;
+use corten_sys::netlink;
+use corten_sys::route::{Address, Change, LINK_NAME_MAX, Link, Route, Routing};
+use futures_core::future::BoxFuture;
+
+use crate::range::{GATEWAY, Range, Taken};
+use crate::{NetworkError, PodNetwork};
+
+/// The name of a pod's link inside the pod.
+const POD_LINK: &str = "eth0";
+
+/// What a packet may always be long.
+const MTU_DEFAULT: u32 = 1500;
+/// Below this IPv6 does not work; a link that says less is no measure.
+const MTU_MIN: u32 = 1280;
+
+/// What the pod network of a node needs to know.
+#[derive(Debug)]
+pub struct Settings {
+    /// Tells the links of instances on one server apart: six hexadecimal digits.
+    pub instance: String,
+    /// The addresses of this node's pods.
+    pub node_range: Range,
+    /// The addresses of all pods; what goes elsewhere leaves with the node's address.
+    pub cluster_range: Range,
+    /// Bytes of the longest packet; that of the node's own links by default.
+    pub mtu: Option<u32>,
+    /// Where the node's ends of the links are.
+    pub host: NetNs,
+}
+
+/// The links of this node's pods.
+#[derive(Clone, Debug)]
+pub struct Pods(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    instance: String,
+    range: Range,
+    gateway: Ipv4Addr,
+    mtu: u32,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    taken: Taken,
+    host: Routing,
+}
+
+impl Pods {
+    /// Takes over the links that there are, and removes those that were made by halves.
+    ///
+    /// # Errors
+    /// When the range clashes with somebody else's routes, or the kernel refuses.
+    pub fn open(settings: Settings) -> Result<Self, NetworkError> {
+        let Settings { instance, node_range: range, cluster_range: _, mtu, host } = settings;
+        let failed = |error| failed("open the pod network", &error);
+        let too_small = || NetworkError::NoAddress { range: range.to_string() };
+        let gateway = range.at(GATEWAY).ok_or_else(too_small)?;
+        let mut routing = Routing::open(&host).map_err(failed)?;
+        let links = routing.links().map_err(failed)?;
+        clash(range, &instance, &links, &routing.routes().map_err(failed)?)?;
+        let mtu = mtu.unwrap_or_else(|| mtu_of(&instance, &links));
+        let mut inner = Inner {
+            range,
+            gateway,
+            mtu,
+            state: Mutex::new(State { taken: Taken::new(range), host: routing }),
+            instance,
+        };
+        inner.adopt(&links).map_err(failed)?;
+        host.run(forward).map_err(|error| could_not("enter the network namespace", &error))??;
+        Ok(Self(Arc::new(inner)))
+    }
+
+    async fn on_own_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Inner) -> Result<T, NetworkError> + Send + 'static,
+    ) -> Result<T, NetworkError> {
+        let inner = self.0.clone();
+        let done = tokio::task::spawn_blocking(move || work(&inner)).await;
+        done.unwrap_or_else(|error| Err(could_not("work on a link", &error)))
+    }
+}
+
+impl PodNetwork for Pods {
+    fn attach<'a>(&'a self, pod: &'a str, pid: u32) -> BoxFuture<'a, Result<Vec<IpAddr>, NetworkError>> {
+        let id = pod.to_owned();
+        Box::pin(self.on_own_thread(move |inner| {
+            let inside =
+                NetNs::of_process(pid).map_err(|error| could_not("open the pod's network namespace", &error))?;
+            inner.attach(&id, &inside).map(|address| vec![address.into()])
+        }))
+    }
+
+    fn detach<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), NetworkError>> {
+        let id = pod.to_owned();
+        Box::pin(self.on_own_thread(move |inner| inner.detach(&id)))
+    }
+
+    fn attached(&self) -> Vec<String> {
+        self.0.state().taken.pods().cloned().collect()
+    }
+}
+
+impl Inner {
+    fn state(&self) -> std::sync::MutexGuard<'_, State> {
+        // Every step of an attachment can be repeated, so a panic in the middle leaves nothing that must not be seen.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn adopt(&mut self, links: &[Link]) -> Result<(), netlink::Error> {
+        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
+        for link in links {
+            let Some(offset) = offset_of(&self.instance, &link.name) else { continue };
+            if link.alias.is_empty() || !state.taken.adopt(&link.alias, offset) {
+                state.host.apply("remove a link made by halves", &[Change::DeleteLink(link.index)])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One pod at a time: the kernel takes changes of links one at a time anyway.
+    fn attach(&self, pod: &str, inside: &NetNs) -> Result<Ipv4Addr, NetworkError> {
+        let mut state = self.state();
+        let none = || NetworkError::NoAddress { range: self.range.to_string() };
+        let offset = state.taken.take(pod).ok_or_else(none)?;
+        let address = self.range.at(offset).ok_or_else(none)?;
+        let name = link_name(&self.instance, offset);
+        let linked = self.link(&mut state.host, pod, &name, address, inside);
+        if linked.is_err() {
+            state.taken.free(pod);
+            if let Err(error) = remove(&mut state.host, &name) {
+                tracing::warn!(link = name, %error, "a link made by halves is left");
+            }
+        }
+        linked.map(|()| address).map_err(|error| failed("link the pod", &error))
+    }
+
+    fn link(
+        &self,
+        host: &mut Routing,
+        pod: &str,
+        name: &str,
+        address: Ipv4Addr,
+        inside: &NetNs,
+    ) -> Result<(), netlink::Error> {
+        let mut within = Routing::open(inside)?;
+        if let Some(link) = host.link(name)? {
+            let stands = within.addresses()?.iter().any(|found| found.address == IpAddr::V4(address));
+            if stands {
+                return Ok(());
+            }
+            host.apply("remove the pod's former link", &[Change::DeleteLink(link.index)])?;
+        }
+        let pair = Change::AddVeth { name, peer: POD_LINK, peer_in: inside, mtu: self.mtu };
+        host.apply("make a pair of links", &[pair])?;
+        self.route_within(&mut within, address)?;
+        let link = host.link(name)?.ok_or(netlink::Error::Short { what: "look the new link up" })?;
+        let gateway = IpAddr::V4(self.gateway);
+        let to_pod =
+            Route { destination: address.into(), prefix: 32, link: link.index, gateway: None, source: Some(gateway) };
+        let changes = [
+            Change::AddAddress(Address { link: link.index, address: gateway, prefix: 32 }),
+            Change::SetRoute(to_pod),
+            // Last, because a link without alias is one that is not ready.
+            Change::SetAlias(link.index, pod),
+        ];
+        host.apply("route to the pod", &changes)
+    }
+
+    fn route_within(&self, within: &mut Routing, address: Ipv4Addr) -> Result<(), netlink::Error> {
+        let missing = netlink::Error::Short { what: "look the pod's links up" };
+        let link = within.link(POD_LINK)?.ok_or(missing)?.index;
+        let loopback = within.links()?.into_iter().find(|link| link.loopback);
+        let gateway = IpAddr::V4(self.gateway);
+        let to_gateway = Route { destination: gateway, prefix: 32, link, gateway: None, source: None };
+        let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+        let rest = Route { destination: anywhere, prefix: 0, link, gateway: Some(gateway), source: None };
+        let mut changes = vec![Change::AddAddress(Address { link, address: address.into(), prefix: 32 })];
+        changes.extend(loopback.map(|loopback| Change::SetUp(loopback.index)));
+        changes.push(Change::SetUp(link));
+        changes.extend([Change::SetRoute(to_gateway), Change::SetRoute(rest)]);
+        within.apply("route from the pod", &changes)
+    }
+
+    fn detach(&self, pod: &str) -> Result<(), NetworkError> {
+        let mut state = self.state();
+        let Some(offset) = state.taken.of(pod) else { return Ok(()) };
+        remove(&mut state.host, &link_name(&self.instance, offset))
+            .map_err(|error| failed("unlink the pod", &error))?;
+        state.taken.free(pod);
+        Ok(())
+    }
+}
+
+/// Removes all links of an instance.
+///
+/// # Errors
+/// When the kernel refuses.
+pub fn purge(instance: &str, host: &NetNs) -> Result<(), NetworkError> {
+    let failed = |error| failed("remove the pods' links", &error);
+    let mut routing = Routing::open(host).map_err(failed)?;
+    for link in routing.links().map_err(failed)? {
+        if offset_of(instance, &link.name).is_some() {
+            remove(&mut routing, &link.name).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// A link may go by itself at any moment: with the namespace of its other end.
+fn remove(host: &mut Routing, name: &str) -> Result<(), netlink::Error> {
+    let Some(link) = host.link(name)? else { return Ok(()) };
+    match host.apply("remove a link", &[Change::DeleteLink(link.index)]) {
+        Err(error) if error.errno() == Some(rustix::io::Errno::NODEV) => Ok(()),
+        other => other,
+    }
+}
+
+fn link_name(instance: &str, offset: u32) -> String {
+    let name = format!("c{instance}{offset}");
+    debug_assert!(name.len() <= LINK_NAME_MAX, "{name} is too long");
+    name
+}
+
+fn offset_of(instance: &str, link: &str) -> Option<u32> {
+    link.strip_prefix('c')?.strip_prefix(instance)?.parse().ok()
+}
+
+/// Refuses a range that somebody else's route leads into: packets would go to whichever is more specific.
+fn clash(range: Range, instance: &str, links: &[Link], routes: &[Route]) -> Result<(), NetworkError> {
+    for route in routes {
+        let IpAddr::V4(destination) = route.destination else { continue };
+        let Some(other) = Range::new(destination, route.prefix).filter(|other| other.prefix() > 0) else { continue };
+        let link = links.iter().find(|link| link.index == route.link).map_or("", |link| link.name.as_str());
+        if range.overlaps(&other) && offset_of(instance, link).is_none() {
+            return Err(NetworkError::Clash {
+                range: range.to_string(),
+                route: other.to_string(),
+                link: link.to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The shortest of the node's own links.
+fn mtu_of(instance: &str, links: &[Link]) -> u32 {
+    let own = |link: &&Link| link.up && !link.loopback && offset_of(instance, &link.name).is_none();
+    links.iter().filter(own).map(|link| link.mtu).filter(|&mtu| mtu >= MTU_MIN).min().unwrap_or(MTU_DEFAULT)
+}
+
+/// Lets the kernel pass packets on; where it does already, nothing is written.
+fn forward() -> Result<(), NetworkError> {
+    let path = "/proc/sys/net/ipv4/ip_forward";
+    let failed = |error| could_not("switch forwarding of packets on", &error);
+    if std::fs::read_to_string(path).map_err(failed)?.trim() == "1" {
+        return Ok(());
+    }
+    std::fs::write(path, "1").map_err(failed)
+}
+
+fn failed(what: &str, error: &netlink::Error) -> NetworkError {
+    could_not(what, error)
+}
+
+pub(crate) fn could_not(what: &str, error: &dyn std::error::Error) -> NetworkError {
+    NetworkError::Failed { what: what.to_owned(), detail: Chain(error).to_string() }
+}
