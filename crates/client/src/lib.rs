@@ -10,6 +10,7 @@ pub mod client;
 pub mod controller;
 pub mod discovery;
 pub mod error;
+pub mod events;
 pub mod finalizer;
 pub mod https;
 pub mod informer;
