@@ -56,6 +56,17 @@ impl Tasks {
         );
     }
 
+    /// The same on the thread that asks, for a future that never leaves it; in a runtime of one thread. No span is made:
+    /// this is for what comes in numbers.
+    pub fn spawn_local(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
+        self.0.running.fetch_add(1, Ordering::SeqCst);
+        let guard = Guard(self.0.clone(), name);
+        tokio::task::spawn_local(async move {
+            let _guard = guard;
+            future.await;
+        });
+    }
+
     /// A handle that resolves when [`Tasks::stop`] is called.
     pub fn stopped(&self) -> Stopped {
         Stopped(self.0.stop.subscribe())

@@ -1,8 +1,17 @@
 //! Tests of the data path from outside.
-#![allow(clippy::unwrap_used, reason = "a test that unwraps fails where it should")]
+
+#![expect(
+    clippy::unwrap_used,
+    clippy::disallowed_methods,
+    reason = "a step that fails ends a test; tests measure time"
+)]
 
 mod corpus;
+mod edge;
+mod origin;
 mod stream;
 
+mod forwarding;
 mod requests;
+mod secure;
 mod splits;
