@@ -109,11 +109,16 @@ fn version() -> VersionInfo {
     VersionInfo {
         major: "1".to_owned(),
         minor: "36".to_owned(),
-        git_version: format!("v1.36.3+corten.{}", env!("CARGO_PKG_VERSION")),
+        git_version: git_version(),
         compiler: "rustc".to_owned(),
         platform: format!("{}/{}", std::env::consts::OS, architecture()),
         ..VersionInfo::default()
     }
+}
+
+/// The version as everything here tells it.
+pub fn git_version() -> String {
+    format!("v1.36.3+corten.{}", env!("CARGO_PKG_VERSION"))
 }
 
 /// Go's name of the architecture.

@@ -8,6 +8,7 @@ pub mod datadir;
 pub mod files;
 pub mod keys;
 pub mod kubeconfig;
+pub mod node;
 pub mod pki;
 pub mod preflight;
 pub mod progress;

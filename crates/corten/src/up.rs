@@ -22,7 +22,7 @@ use crate::pki::Pki;
 use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
-use crate::{controllers, keys, preflight, store};
+use crate::{controllers, keys, node, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -77,6 +77,11 @@ async fn serve(
         Controllers::None => Vec::new(),
     };
     progress.part("controllers", &running.len().to_string())?;
+    if settings.controllers == Controllers::All {
+        let name = node_name(settings);
+        node::start(settings, &name, dir, &ranges, &api, &clock, &tasks).await?;
+        progress.part("node", &name)?;
+    }
     tasks.spawn("certificates", certificates.keep(in_use, tls, clock, tasks.stopped()));
     progress.done(&kubeconfig)?;
 

@@ -32,15 +32,22 @@ async fn it_starts_with_what_a_cluster_has_and_says_so() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path());
     let parts: Vec<&str> = server.lines.iter().filter_map(|line| line.split(' ').next()).collect();
-    assert_eq!(parts, ["store", "certificates", "api", "controllers", "ready"]);
+    assert_eq!(parts, ["store", "certificates", "api", "controllers", "node", "ready"]);
     let kubeconfig = dir.path().join("admin.kubeconfig");
-    assert!(server.lines[4].ends_with(&format!("kubeconfig {}", kubeconfig.display())), "{}", server.lines[4]);
+    assert!(server.lines[5].ends_with(&format!("kubeconfig {}", kubeconfig.display())), "{}", server.lines[5]);
     let (code, list) = server.client.get("/api/v1/namespaces").await;
     let items = list.get("items").and_then(Value::as_array).expect("items");
     let names: Vec<&str> = items.iter().map(|item| item.str_at(&["metadata", "name"])).collect();
     assert_eq!((code, names), (200, vec!["default", "kube-node-lease", "kube-public", "kube-system"]));
     let (_, admin) = server.client.get("/apis/rbac.authorization.k8s.io/v1/clusterroles/admin").await;
     assert!(admin.get("rules").and_then(Value::as_array).is_some_and(|rules| rules.len() > 10), "aggregated");
+    let (_, node) = server.client.get("/api/v1/nodes/node-1").await;
+    let conditions = node.at(&["status", "conditions"]).and_then(Value::as_array).expect("conditions");
+    let ready = conditions.iter().find(|condition| condition.str_at(&["type"]) == "Ready").expect("told");
+    assert_eq!(ready.str_at(&["status"]), "True");
+    let (code, lease) =
+        server.client.get("/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/node-1").await;
+    assert_eq!((code, lease.str_at(&["spec", "holderIdentity"])), (200, "node-1"));
     assert_eq!(server.stop(), Some(0));
 }
 

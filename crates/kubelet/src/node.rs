@@ -1,0 +1,258 @@
+//! The node's own object: what it is ([`object`]), and the task that registers it, keeps it true and renews its lease.
+
+pub mod facts;
+
+use std::time::Duration;
+
+use corten_apimachinery::meta::Meta;
+use corten_apimachinery::time::Time;
+use corten_apimachinery::value;
+use corten_apimachinery::value::{Map, Value};
+use corten_client::error::unless_gone;
+use corten_client::{Client, Error, Patch, Resource};
+use corten_stdx::clock::Clock;
+use corten_stdx::error::Chain;
+use corten_stdx::task::Stopped;
+
+use crate::settings::Settings;
+use facts::Facts;
+
+pub const NODES: Resource = Resource::new("", "v1", "nodes");
+const LEASES: Resource = Resource::new("coordination.k8s.io", "v1", "leases");
+const LEASE_NAMESPACE: &str = "kube-node-lease";
+
+/// A lease is renewed four times in its life.
+const LEASE_S: i64 = 40;
+const RENEW: Duration = Duration::from_secs(10);
+/// After a failure.
+const RETRY: Duration = Duration::from_secs(1);
+/// A status that has not changed is written so often nevertheless.
+const REPORT_MS: i64 = 300_000;
+/// Kept from pods, so that the node itself lives: upstream's default eviction threshold.
+const MEMORY_RESERVED: i64 = 100 << 20;
+
+/// Tells `status.images`.
+pub type ListImages = Box<dyn Fn() -> Vec<Value> + Send + Sync>;
+
+/// The node's task.
+pub struct Node {
+    client: Client,
+    settings: Settings,
+    clock: Clock,
+    images: ListImages,
+    /// What was last written, and when.
+    written: Option<(Value, i64)>,
+}
+
+impl Node {
+    pub fn new(
+        client: Client,
+        settings: Settings,
+        clock: Clock,
+        images: impl Fn() -> Vec<Value> + Send + Sync + 'static,
+    ) -> Self {
+        Self { client, settings, clock, images: Box::new(images), written: None }
+    }
+
+    /// Makes the object, or takes over the one there is, and says that the node is ready.
+    pub async fn register(&mut self) -> Result<(), Error> {
+        let facts = Facts::read(&self.settings.dir);
+        let object = object(&self.settings, &facts);
+        let name = self.settings.name.as_str();
+        match self.client.create(&NODES, "", &object).await {
+            Ok(_) => {}
+            Err(error) if error.is_already_exists() => {
+                let patch = value!({"metadata": {"labels": (labels(&self.settings))}});
+                self.client.patch(&NODES, "", name, "", &Patch::Strategic(patch)).await?;
+                self.add_ranges(name).await?;
+            }
+            Err(error) => return Err(error),
+        }
+        self.report().await?;
+        self.renew().await
+    }
+
+    /// A node that was registered before it had a range of addresses gets it now; a range never changes.
+    async fn add_ranges(&self, name: &str) -> Result<(), Error> {
+        let known = self.client.get(&NODES, "", name).await?;
+        if !known.str_at(&["spec", "podCIDR"]).is_empty() || self.settings.pod_cidrs.is_empty() {
+            return Ok(());
+        }
+        let spec = ranges(&self.settings);
+        self.client.patch(&NODES, "", name, "", &Patch::Strategic(value!({"spec": spec}))).await?;
+        Ok(())
+    }
+
+    /// Renews and reports until the end.
+    pub async fn keep(mut self, mut stopped: Stopped) {
+        let mut pause = RENEW;
+        loop {
+            tokio::select! {
+                () = stopped.wait() => return,
+                () = self.clock.sleep(pause) => {}
+            }
+            pause = RENEW;
+            let done = match self.renew().await {
+                Ok(()) => self.report().await,
+                Err(error) => Err(error),
+            };
+            if let Err(error) = done {
+                tracing::warn!(error = %Chain(&error), "the node cannot say that it is there");
+                pause = RETRY;
+                // Somebody may have deleted the object: a node that runs is registered.
+                if error.is_not_found()
+                    && let Err(error) = self.register().await
+                {
+                    tracing::warn!(error = %Chain(&error), "the node cannot be registered again");
+                }
+            }
+        }
+    }
+
+    /// Writes the status where it has changed, or is old.
+    async fn report(&mut self) -> Result<(), Error> {
+        let name = self.settings.name.clone();
+        let now_ms = self.clock.now_ms();
+        let facts = Facts::read(&self.settings.dir);
+        let mut status = status(&self.settings, &facts);
+        if let Some(map) = status.as_object_mut() {
+            map.insert("images", (self.images)());
+        }
+        let old = self.written.as_ref().is_none_or(|(_, at_ms)| now_ms - at_ms >= REPORT_MS);
+        let same = self.written.as_ref().is_some_and(|(written, _)| *written == status);
+        if same && !old {
+            return Ok(());
+        }
+        let known = self.client.get(&NODES, "", &name).await?;
+        let mut dated = status.clone();
+        if let Some(map) = dated.as_object_mut() {
+            map.insert("conditions", conditions(&known, now_ms));
+        }
+        self.client.patch(&NODES, "", &name, "status", &Patch::Strategic(value!({"status": dated}))).await?;
+        self.written = Some((status, now_ms));
+        Ok(())
+    }
+
+    async fn renew(&self) -> Result<(), Error> {
+        let name = self.settings.name.as_str();
+        let now = Time::from_millis(self.clock.now_ms()).to_rfc3339_micro();
+        let spec = value!({"holderIdentity": name, "leaseDurationSeconds": LEASE_S, "renewTime": now});
+        let patch = Patch::Strategic(value!({"spec": (spec.clone())}));
+        if unless_gone(self.client.patch(&LEASES, LEASE_NAMESPACE, name, "", &patch).await)?.is_some() {
+            return Ok(());
+        }
+        let node = self.client.get(&NODES, "", name).await?;
+        let owner = value!({"apiVersion": "v1", "kind": "Node", "name": name, "uid": (Meta::of(&node).uid())});
+        let lease = value!({
+            "apiVersion": "coordination.k8s.io/v1", "kind": "Lease",
+            "metadata": {"name": name, "namespace": LEASE_NAMESPACE, "ownerReferences": [owner]},
+            "spec": spec
+        });
+        self.client.create(&LEASES, LEASE_NAMESPACE, &lease).await?;
+        Ok(())
+    }
+}
+
+/// The object as it is registered.
+fn object(settings: &Settings, facts: &Facts) -> Value {
+    let annotations = value!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
+    value!({
+        "apiVersion": "v1", "kind": "Node",
+        "metadata": {"name": (settings.name.as_str()), "labels": (labels(settings)), "annotations": annotations},
+        "spec": (ranges(settings)),
+        "status": (status(settings, facts))
+    })
+}
+
+fn labels(settings: &Settings) -> Value {
+    let arch = facts::architecture();
+    value!({
+        "beta.kubernetes.io/arch": arch, "beta.kubernetes.io/os": "linux", "kubernetes.io/arch": arch,
+        "kubernetes.io/os": "linux", "kubernetes.io/hostname": (settings.name.as_str())
+    })
+}
+
+fn ranges(settings: &Settings) -> Value {
+    let mut spec = Value::object();
+    if let (Some(map), Some(first)) = (spec.as_object_mut(), settings.pod_cidrs.first()) {
+        map.insert("podCIDR", first.as_str());
+        map.insert("podCIDRs", settings.pod_cidrs.clone());
+    }
+    spec
+}
+
+/// Everything of the status that does not depend on the time.
+fn status(settings: &Settings, facts: &Facts) -> Value {
+    let mut addresses: Vec<Value> =
+        settings.addresses.iter().map(|ip| value!({"type": "InternalIP", "address": (ip.to_string())})).collect();
+    addresses.push(value!({"type": "Hostname", "address": (settings.name.as_str())}));
+    let mut capacity = Map::new();
+    capacity.insert("cpu", facts.processors.to_string());
+    capacity.insert("ephemeral-storage", format!("{}Ki", facts.disk_bytes / 1024));
+    for (size, count) in &facts.hugepages {
+        capacity.insert(format!("hugepages-{size}"), count.clone());
+    }
+    capacity.insert("memory", format!("{}Ki", facts.memory_bytes / 1024));
+    capacity.insert("pods", settings.pods_max.to_string());
+    let mut allocatable = capacity.clone();
+    allocatable.insert("ephemeral-storage", (facts.disk_bytes / 10 * 9).to_string());
+    allocatable.insert("memory", format!("{}Ki", (facts.memory_bytes - MEMORY_RESERVED).max(0) / 1024));
+    value!({
+        "capacity": capacity,
+        "allocatable": allocatable,
+        "addresses": addresses,
+        "daemonEndpoints": {"kubeletEndpoint": {"Port": (i64::from(settings.port))}},
+        "nodeInfo": {
+            "machineID": (facts.machine_id.as_str()), "systemUUID": (facts.system_uuid.as_str()),
+            "bootID": (facts.boot_id.as_str()), "kernelVersion": (facts.kernel.as_str()),
+            "osImage": (facts.os_image.as_str()), "containerRuntimeVersion": (runtime_version()),
+            "kubeletVersion": (settings.version.as_str()), "kubeProxyVersion": "",
+            "operatingSystem": "linux", "architecture": (facts::architecture())
+        },
+        "features": {"supplementalGroupsPolicy": true},
+        "runtimeHandlers": [{"name": "", "features": {"recursiveReadOnlyMounts": false, "userNamespaces": false}}]
+    })
+}
+
+fn runtime_version() -> String {
+    format!("corten://{}", env!("CARGO_PKG_VERSION"))
+}
+
+/// The node's conditions with the times of their changes, from those that the API server has.
+fn conditions(node: &Value, now_ms: i64) -> Vec<Value> {
+    let now = Time::from_millis(now_ms).to_rfc3339();
+    let known = node.at(&["status", "conditions"]).and_then(Value::as_array).unwrap_or_default();
+    let wanted = [
+        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
+    ];
+    let condition = |(kind, state, reason, message): (&str, &str, &str, &str)| {
+        let old = known.iter().find(|old| old.str_at(&["type"]) == kind && old.str_at(&["status"]) == state);
+        let since = old.map(|old| old.str_at(&["lastTransitionTime"])).filter(|since| !since.is_empty());
+        value!({
+            "type": kind, "status": state, "reason": reason, "message": message,
+            "lastHeartbeatTime": (now.clone()), "lastTransitionTime": (since.map_or_else(|| now.clone(), Into::into))
+        })
+    };
+    wanted.into_iter().map(condition).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_keeps_its_time_while_it_holds() {
+        let node = value!({"status": {"conditions": [
+            {"type": "Ready", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z"},
+            {"type": "PIDPressure", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z"}
+        ]}});
+        let since: Vec<_> = conditions(&node, 0)
+            .iter()
+            .map(|condition| format!("{} {}", condition.str_at(&["type"]), condition.str_at(&["lastTransitionTime"])))
+            .collect();
+        assert_eq!(since[2..], ["PIDPressure 2020-01-01T00:00:00Z", "Ready 1970-01-01T00:00:00Z"]);
+    }
+}

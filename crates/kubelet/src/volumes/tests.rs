@@ -1,0 +1,139 @@
+//! Volumes on a real file system, in a folder of their own.
+
+use std::os::unix::fs::MetadataExt as _;
+
+use corten_apimachinery::value;
+
+use super::*;
+use crate::pod::Pod;
+use crate::sources::Kind;
+use crate::testing::settings;
+
+fn sources(text: &str) -> Sources {
+    let map = value!({"metadata": {"name": "m"}, "data": {"a": text, "b": "2"}});
+    let objects = [((Kind::ConfigMap, "m".to_owned()), Some(map))].into_iter().collect();
+    Sources { namespace: "shop".to_owned(), objects }
+}
+
+fn pod(volume: Value) -> Value {
+    value!({"metadata": {"name": "p", "uid": "1", "labels": {"x": "y"}}, "spec": {"volumes": [volume]}})
+}
+
+fn files(pod: &Value, sources: &Sources) -> Result<String, SourceError> {
+    let subject = Subject { pod: Pod(pod), addresses: &[], host_addresses: &[], allocatable: &Value::Null };
+    let tokens = [(TokenKey { audience: "api".to_owned(), expiration_s: 600 }, "jwt".to_owned())].into_iter().collect();
+    let payload = payload::payload(subject, sources, &tokens, &Pod(pod).spec_list("volumes")[0])?;
+    let file = |(path, file): (&String, &atomic::File)| {
+        format!("{path}={}:{:o}", String::from_utf8_lossy(&file.bytes), file.mode)
+    };
+    Ok(payload.iter().map(file).collect::<Vec<_>>().join(" "))
+}
+
+#[test]
+fn files_come_from_objects() {
+    let check = |volume: Value, expect: &str| assert_eq!(files(&pod(volume), &sources("1")), Ok(expect.to_owned()));
+    check(value!({"configMap": {"name": "m"}}), "a=1:644 b=2:644");
+    let items = value!([{"key": "a", "path": "x/y", "mode": 256}]);
+    check(value!({"configMap": {"name": "m", "items": (items.clone()), "defaultMode": 420}}), "x/y=1:400");
+    check(value!({"configMap": {"name": "no", "optional": true}}), "");
+    let field = value!({"path": "labels", "fieldRef": {"fieldPath": "metadata.labels"}});
+    check(value!({"downwardAPI": {"items": [(field.clone())]}}), "labels=x=\"y\":644");
+    let token = value!({"serviceAccountToken": {"audience": "api", "expirationSeconds": 600, "path": "token"}});
+    let projected = value!([{"configMap": {"name": "m", "items": items}}, {"downwardAPI": {"items": [field]}}, token]);
+    check(
+        value!({"projected": {"sources": projected, "defaultMode": 288}}),
+        "labels=x=\"y\":440 token=jwt:440 x/y=1:400",
+    );
+    let missing =
+        files(&pod(value!({"configMap": {"name": "m", "items": [{"key": "z", "path": "z"}]}})), &sources("1"));
+    assert_eq!(missing.expect_err("missing").to_string(), "references non-existent config key: z");
+    let outside =
+        files(&pod(value!({"configMap": {"name": "m", "items": [{"key": "a", "path": "../z"}]}})), &sources(""));
+    assert_eq!(outside.expect_err("outside").to_string(), "the path \"../z\" leaves the volume");
+}
+
+#[test]
+fn a_change_swaps_all_files_at_once() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let write = |stamp: &str, files: &[(&str, &str)]| {
+        let file = |text: &str| atomic::File { bytes: text.into(), mode: 0o640, uid: None };
+        let payload = files.iter().map(|(path, text)| ((*path).to_owned(), file(text))).collect();
+        atomic::write(dir.path(), &payload, stamp, Some(4242)).expect("written");
+        fs::read_link(dir.path().join("..data")).expect("a link")
+    };
+    let first = write("1", &[("a", "1"), ("deep/b", "2")]);
+    assert_eq!(write("2", &[("a", "1"), ("deep/b", "2")]), first, "nothing has changed");
+    let before = fs::File::open(dir.path().join("a")).expect("a file");
+    assert_ne!(write("3", &[("a", "2"), ("c", "3")]), first);
+    assert_eq!(io::read_to_string(before).expect("text"), "1", "whoever has it open reads on");
+    let mut names: Vec<_> =
+        fs::read_dir(dir.path()).expect("a directory").map(|name| name.expect("one").file_name()).collect();
+    names.sort();
+    assert_eq!(names, ["..3", "..data", "a", "c"]);
+    let meta = fs::metadata(dir.path().join("a")).expect("a file");
+    assert_eq!((meta.gid(), meta.mode() & 0o777), (4242, 0o640));
+}
+
+#[test]
+fn host_paths_are_what_they_must_be() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let check = |kind: &str, name: &str| {
+        let path = dir.path().join(name);
+        host_path(&value!({"hostPath": {"type": kind}}), &path).map_err(|error| error.to_string())
+    };
+    assert_eq!(check("", "no"), Ok(()));
+    let refused = format!("hostPath type check failed: {} is not a directory", dir.path().join("no").display());
+    assert_eq!(check("Directory", "no"), Err(refused));
+    assert_eq!(check("DirectoryOrCreate", "d"), Ok(()));
+    assert_eq!(check("Directory", "d"), Ok(()));
+    assert_eq!(check("FileOrCreate", "f"), Ok(()));
+    assert_eq!(check("File", "f"), Ok(()));
+    assert!(check("Socket", "f").is_err() && check("File", "d").is_err());
+}
+
+/// Mounts need root, which tests of the node have.
+#[test]
+fn a_sub_path_never_leaves_its_volume() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let volume = dir.path().join("volume");
+    fs::create_dir(&volume).expect("a directory");
+    fs::write(dir.path().join("secret"), "hush").expect("a file");
+    std::os::unix::fs::symlink("../secret", volume.join("out")).expect("a link");
+    fs::write(volume.join("in"), "mine").expect("a file");
+    std::os::unix::fs::symlink("in", volume.join("link")).expect("a link");
+    let at = dir.path().join("at/0");
+    let bind = |sub: &str| sub_path::bind(&volume, sub, &at);
+    assert!(bind("out").is_err() && bind("../secret").is_err() && bind("/etc").is_err());
+    bind("link").expect("it stays inside");
+    assert_eq!(fs::read_to_string(&at).expect("mounted"), "mine");
+    bind("new/folder").expect("it is made");
+    assert!(at.is_dir() && volume.join("new/folder").is_dir());
+    unmount(&at, UnmountFlags::DETACH).expect("it is mounted");
+}
+
+#[test]
+fn a_pods_volumes_go_with_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = settings(dir.path());
+    let volumes = [
+        value!({"name": "disk", "emptyDir": {}}),
+        value!({"name": "ram", "emptyDir": {"medium": "Memory", "sizeLimit": "1Mi"}}),
+        value!({"name": "map", "configMap": {"name": "m"}}),
+    ];
+    let pod = pod(Value::Null);
+    let subject = Subject { pod: Pod(&pod), addresses: &[], host_addresses: &[], allocatable: &Value::Null };
+    let (sources, tokens) = (sources("1"), Tokens::new());
+    for stamp in ["1", "2"] {
+        let making = Making { settings: &settings, subject, sources: &sources, tokens: &tokens, stamp };
+        for volume in &volumes {
+            prepare(making, volume).expect("it is made");
+        }
+    }
+    let paths = volumes.each_ref().map(|volume| settings.volume_path("1", volume));
+    assert_eq!(fs::metadata(&paths[0]).expect("a folder").mode() & 0o777, 0o777);
+    assert!(is_mount(&paths[1]) && !is_mount(&paths[0]));
+    assert_eq!(fs::read_to_string(paths[2].join("a")).expect("a file"), "1");
+    remove(&settings, "1").expect("it goes");
+    assert!(paths.iter().all(|path| !path.exists()));
+    unmount(settings.memory(), UnmountFlags::DETACH).expect("it is mounted");
+}
