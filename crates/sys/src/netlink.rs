@@ -13,8 +13,8 @@ use rustix::io::Errno;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// What was tried, with the kernel's reason.
-    #[error("{what}: {errno}")]
-    Refused { what: &'static str, errno: Errno },
+    #[error("{what}, step {step}: {errno}")]
+    Refused { what: &'static str, step: u32, errno: Errno },
     /// The socket itself failed.
     #[error("netlink socket, to {what}")]
     Socket { what: &'static str, source: std::io::Error },

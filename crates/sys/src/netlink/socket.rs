@@ -67,11 +67,11 @@ impl Socket {
                 let ours = reply.sequence.wrapping_sub(first) < u32::try_from(messages.len()).unwrap_or(u32::MAX);
                 if reply.kind == NLMSG_ERROR && ours {
                     left -= 1;
-                    refused = refused.or(error_of(&reply));
+                    refused = refused.or(refusal(what, first, &reply));
                 }
             }
         }
-        refused.map_or(Ok(()), |errno| Err(Error::Refused { what, errno }))
+        refused.map_or(Ok(()), Err)
     }
 
     /// Sends a transaction of netfilter, of which only the message before the last is acknowledged, so that answers to
@@ -92,12 +92,12 @@ impl Socket {
                 other => other?,
             };
             for reply in replies.iter().filter(|reply| reply.kind == NLMSG_ERROR) {
-                refused = refused.or(error_of(reply));
+                refused = refused.or(refusal(what, first, reply));
                 done |= reply.sequence == last;
             }
         }
         match refused {
-            Some(errno) => Err(Error::Refused { what, errno }),
+            Some(refused) => Err(refused),
             None if done => Ok(()),
             None => Err(Error::Short { what }),
         }
@@ -116,7 +116,7 @@ impl Socket {
                 break;
             }
         }
-        undisturbed.ok_or(Error::Refused { what, errno: Errno::INTR })
+        undisturbed.ok_or(Error::Refused { what, step: 0, errno: Errno::INTR })
     }
 
     fn dump_once(&mut self, what: &'static str, mut messages: Messages) -> Result<Option<Vec<Reply>>, Error> {
@@ -131,7 +131,7 @@ impl Socket {
                 }
                 disturbed |= reply.flags & DUMP_INTERRUPTED != 0;
                 match (reply.kind, error_of(&reply)) {
-                    (NLMSG_ERROR | NLMSG_DONE, Some(errno)) => return Err(Error::Refused { what, errno }),
+                    (NLMSG_ERROR | NLMSG_DONE, Some(errno)) => return Err(Error::Refused { what, step: 0, errno }),
                     (NLMSG_ERROR | NLMSG_DONE, None) => return Ok((!disturbed).then_some(found)),
                     _ => found.push(reply),
                 }
@@ -180,6 +180,11 @@ fn open(protocol: Protocol) -> Result<OwnedFd, Errno> {
     sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_QUEUE_BYTES)?;
     rustix::net::bind(&fd, &SocketAddrNetlink::new(0, 0))?;
     Ok(fd)
+}
+
+/// The error that a reply to one of several messages is.
+fn refusal(what: &'static str, first: u32, reply: &Reply) -> Option<Error> {
+    error_of(reply).map(|errno| Error::Refused { what, step: reply.sequence.wrapping_sub(first), errno })
 }
 
 /// The reason in an error message or at a list's end; none for an acknowledgement.

@@ -1,0 +1,115 @@
+//! Connections that the kernel tracks, by ctnetlink: found by where their answers come from, and forgotten.
+//!
+//! A translated flow keeps its translation for as long as packets come. For TCP that ends with the connection; a client of UDP
+//! would go on sending to an endpoint that is gone.
+
+use std::net::Ipv4Addr;
+
+use rustix::io::Errno;
+
+use crate::namespace::NetNs;
+use crate::netlink::{Attribute, Attributes, Error, Messages, Protocol, Reply, Socket};
+
+const SUBSYSTEM: u16 = 1;
+const GET: u16 = SUBSYSTEM << 8 | 1;
+const DELETE: u16 = SUBSYSTEM << 8 | 2;
+const DUMP: u16 = 0x300;
+
+const FIXED: usize = 4;
+const IPV4: u8 = 2;
+
+const ORIGINAL: u16 = 1;
+const REPLY: u16 = 2;
+const FILTER: u16 = 25;
+const FILTER_REPLY_FLAGS: u16 = 2;
+const TUPLE_IP: u16 = 1;
+const TUPLE_PROTOCOL: u16 = 2;
+
+/// Which parts of the tuple the kernel compares: the source address, the protocol's number, the source port.
+const BY_ADDRESS: u32 = 1;
+const BY_PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 4;
+
+/// One direction of a flow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    pub source: (Ipv4Addr, u16),
+    pub destination: (Ipv4Addr, u16),
+    /// As in the IP header.
+    pub protocol: u8,
+}
+
+/// The connections of a network namespace.
+#[derive(Debug)]
+pub struct Tracking(Socket);
+
+impl Tracking {
+    /// # Errors
+    /// When the namespace may not be entered.
+    pub fn open(namespace: &NetNs) -> Result<Self, Error> {
+        Socket::open(Protocol::Netfilter, namespace).map(Self)
+    }
+
+    /// The first direction of every flow that is answered from this port, and from this address unless any will do.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn answered_from(&mut self, protocol: u8, address: Option<Ipv4Addr>, port: u16) -> Result<Vec<Tuple>, Error> {
+        let nowhere = (Ipv4Addr::UNSPECIFIED, 0);
+        let reply = Tuple { source: (address.unwrap_or(nowhere.0), port), destination: nowhere, protocol };
+        let flags = BY_PROTOCOL_AND_PORT | address.map_or(0, |_| BY_ADDRESS);
+        let mut messages = Messages::new();
+        messages.add(GET, DUMP, &[IPV4, 0, 0, 0], |a| {
+            a.nest(REPLY, |a| reply.encode(a));
+            a.nest(FILTER, |a| {
+                a.u32(FILTER_REPLY_FLAGS, flags);
+            });
+        });
+        Ok(self.0.dump("list tracked connections", &messages)?.iter().filter_map(original).collect())
+    }
+
+    /// Forgets a flow; one that is gone already is no error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forget(&mut self, flow: &Tuple) -> Result<(), Error> {
+        let mut messages = Messages::new();
+        messages.add(DELETE, 0, &[IPV4, 0, 0, 0], |a| {
+            a.nest(ORIGINAL, |a| flow.encode(a));
+        });
+        match self.0.request("forget a tracked connection", messages) {
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+impl Tuple {
+    fn encode(&self, a: &mut Attributes<'_>) {
+        a.nest(TUPLE_IP, |a| {
+            a.bytes(1, &self.source.0.octets()).bytes(2, &self.destination.0.octets());
+        });
+        a.nest(TUPLE_PROTOCOL, |a| {
+            a.bytes(1, &[self.protocol]);
+            a.bytes(2, &self.source.1.to_be_bytes()).bytes(3, &self.destination.1.to_be_bytes());
+        });
+    }
+
+    fn decode(tuple: &Attribute<'_>) -> Option<Self> {
+        let part = |kind| tuple.nested().find(|a| a.kind == kind);
+        let (ip, protocol) = (part(TUPLE_IP)?, part(TUPLE_PROTOCOL)?);
+        let address = |kind| {
+            let value: [u8; 4] = ip.nested().find(|a| a.kind == kind)?.value.try_into().ok()?;
+            Some(Ipv4Addr::from(value))
+        };
+        let port = |kind| {
+            let value: [u8; 2] = protocol.nested().find(|a| a.kind == kind)?.value.try_into().ok()?;
+            Some(u16::from_be_bytes(value))
+        };
+        let number = *protocol.nested().find(|a| a.kind == 1)?.value.first()?;
+        Some(Self { source: (address(1)?, port(2)?), destination: (address(2)?, port(3)?), protocol: number })
+    }
+}
+
+fn original(reply: &Reply) -> Option<Tuple> {
+    Tuple::decode(&reply.attributes(FIXED).find(|a| a.kind == ORIGINAL)?)
+}
