@@ -2,9 +2,11 @@
 
 pub mod pods;
 pub mod range;
+pub mod services;
 
 pub use pods::Pods;
 pub use range::Range;
+pub use services::Services;
 
 use std::net::IpAddr;
 

@@ -6,7 +6,7 @@ use std::net::Ipv4Addr;
 use std::str::FromStr;
 
 /// A range of IPv4 addresses, as `10.244.0.0/24`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Range {
     first: Ipv4Addr,
     prefix: u8,
@@ -29,6 +29,15 @@ impl Range {
 
     pub fn prefix(&self) -> u8 {
         self.prefix
+    }
+
+    pub fn mask(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(mask(self.prefix))
+    }
+
+    /// The last address.
+    pub fn last(&self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.first.to_bits() | !mask(self.prefix))
     }
 
     pub fn contains(&self, address: Ipv4Addr) -> bool {

@@ -4,3 +4,4 @@
 
 mod pods;
 mod rig;
+mod services;

@@ -1,7 +1,7 @@
 //! Namespaces that play a node and its pods, and what goes between them.
 
 use std::io::{Read as _, Write as _};
-use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::process::{Child, Command};
 use std::time::Duration;
 
@@ -99,6 +99,11 @@ impl Pod {
 
     pub(crate) fn at(&self, port: u16) -> SocketAddr {
         SocketAddr::new(self.address.expect("the pod is attached"), port)
+    }
+
+    pub(crate) fn endpoint(&self, port: u16) -> (Ipv4Addr, u16) {
+        let Some(IpAddr::V4(address)) = self.address else { panic!("the pod has no IPv4 address") };
+        (address, port)
     }
 
     /// Answers every connection with a text and the client's address.
