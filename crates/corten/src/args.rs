@@ -18,6 +18,8 @@ pub struct Arguments {
 pub enum Verb {
     /// Start everything on this server, in the foreground.
     Up(Up),
+    /// The images of this server.
+    Image(crate::image::Image),
     /// Print the version.
     Version,
 }

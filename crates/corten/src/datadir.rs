@@ -1,5 +1,5 @@
 //! The data directory: who owns it, which layout it has, and which instance it is.
-//! Layout: `VERSION lock instance pki keys store admin.kubeconfig`.
+//! Layout: `VERSION lock instance pki keys store content admin.kubeconfig`.
 
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
@@ -61,6 +61,15 @@ impl DataDir {
     pub fn instance(&self) -> &str {
         &self.instance
     }
+}
+
+/// The folder of images. It has a lock of its own, so that commands use it while a node runs.
+pub fn content(path: &Path) -> Result<PathBuf, DataDirError> {
+    make_dir(path)?;
+    check_layout(path)?;
+    let content = path.join("content");
+    make_dir(&content)?;
+    Ok(content)
 }
 
 fn make_dir(path: &Path) -> Result<(), FileError> {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use corten::args::{Arguments, Verb};
-use corten::up;
+use corten::{image, up};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `CORTEN_LOG` does not say.
@@ -18,6 +18,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
     let done = match arguments.verb {
         Verb::Up(settings) => up::run(&settings),
+        Verb::Image(verb) => image::run(&verb),
         Verb::Version => {
             println!("corten {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -3,6 +3,7 @@
 mod client;
 mod controllers;
 mod https;
+mod images;
 mod process;
 mod refusals;
 mod up;
