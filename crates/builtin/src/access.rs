@@ -24,17 +24,15 @@ pub enum Review {
     LocalSubjectAccess,
     SelfSubjectRules,
     SelfSubject,
-    Token,
 }
 
 impl Review {
-    pub const ALL: [Review; 6] = [
+    pub const ALL: [Review; 5] = [
         Self::SelfSubjectAccess,
         Self::SubjectAccess,
         Self::LocalSubjectAccess,
         Self::SelfSubjectRules,
         Self::SelfSubject,
-        Self::Token,
     ];
 
     pub fn kind(self) -> &'static str {
@@ -44,7 +42,6 @@ impl Review {
             Self::LocalSubjectAccess => "LocalSubjectAccessReview",
             Self::SelfSubjectRules => "SelfSubjectRulesReview",
             Self::SelfSubject => "SelfSubjectReview",
-            Self::Token => "TokenReview",
         }
     }
 }
@@ -52,7 +49,7 @@ impl Review {
 impl Review {
     pub fn group(self) -> &'static str {
         match self {
-            Self::SelfSubject | Self::Token => "authentication.k8s.io",
+            Self::SelfSubject => "authentication.k8s.io",
             _ => AUTHORIZATION,
         }
     }
@@ -95,13 +92,6 @@ pub fn answer(
         Review::SelfSubject => {
             object.object_entry("metadata").insert("creationTimestamp", now);
             value!({"userInfo": (user_info(user))})
-        }
-        Review::Token => {
-            if object.str_at(&["spec", "token"]).is_empty() {
-                return Err(Status::bad_request("token is required for TokenReview in authentication"));
-            }
-            // No authenticator of this server takes tokens yet, so none is anybody's.
-            value!({"user": {}})
         }
     };
     object.as_object_mut().map(|map| map.insert("status", status));
@@ -210,7 +200,8 @@ fn rules(rbac: &Rbac, user: &User, namespace: &str) -> Value {
     Value::Object(status)
 }
 
-fn user_info(user: &User) -> Value {
+/// A user as reviews show it.
+pub(crate) fn user_info(user: &User) -> Value {
     let mut info = Map::new();
     for (field, text) in [("username", &user.name), ("uid", &user.uid)] {
         if !text.is_empty() {

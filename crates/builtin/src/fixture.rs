@@ -71,6 +71,7 @@ impl Cluster {
         own.map(|(_, value)| {
             let head = Head {
                 name: value.str_at(&["metadata", "name"]).into(),
+                uid: value.str_at(&["metadata", "uid"]).into(),
                 deleting: value.at(&["metadata", "deletionTimestamp"]).is_some(),
                 ..Head::default()
             };

@@ -14,3 +14,4 @@ pub mod lookup;
 pub mod rbac;
 pub mod seal;
 pub mod service;
+pub mod token;

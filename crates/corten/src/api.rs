@@ -1,10 +1,11 @@
 //! The API server: kinds, registry, access, endpoints, sockets.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use corten_apiserver::around::Arounds;
-use corten_apiserver::auth::{AUTHENTICATED, Authorizer, User};
+use corten_apiserver::auth::{AUTHENTICATED, Authenticator, Authorizer, User};
 use corten_apiserver::connect::{Connectors, Routes};
 use corten_apiserver::health::{Check, Checks, VersionInfo};
 use corten_apiserver::http::access::Access;
@@ -20,7 +21,8 @@ use corten_builtin::rbac::escalation::Escalation;
 use corten_builtin::rbac::feed::{Feed, aggregate};
 use corten_builtin::seal::{Keyring, Sealing};
 use corten_builtin::service::{SERVICES, Services};
-use corten_builtin::{access, admission};
+use corten_builtin::token::{BearerTokens, Keys, TokenRequests, TokenReviews, Tokens};
+use corten_builtin::{access, admission, token};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -37,6 +39,10 @@ const SERVER: &str = "system:apiserver";
 pub struct Base {
     pub store: Arc<dyn Store>,
     pub keys: Keyring,
+    /// What signs the tokens of service accounts.
+    pub signing: Keys,
+    /// Where others read the documents about tokens.
+    pub external: SocketAddr,
     pub network: Network,
     pub clock: Clock,
     pub random: Random,
@@ -45,7 +51,7 @@ pub struct Base {
 
 /// Makes an API server that has everything it begins with and knows who may do what.
 pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
-    let Base { store, keys, network, clock, random, tasks } = base;
+    let Base { store, keys, signing, external, network, clock, random, tasks } = base;
     let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
@@ -73,15 +79,22 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
 
     let mut checks = Checks::default();
     checks.register("store", true, Arc::new(StoreCheck(store)));
+    let tokens = Tokens { keys: signing, lookup: reads, clock: clock.clone(), random: random.clone() };
+    let authenticators: Vec<Arc<dyn Authenticator>> =
+        vec![Arc::new(ClientCertificates), Arc::new(BearerTokens(tokens.clone()))];
+    let mut routes = Routes::default();
+    token::routes(&mut routes, &tokens.keys, &external.to_string());
     let mut connectors = Connectors::default();
     access::register(&mut connectors, &rbac, &clock);
-    let access =
-        Access { authenticators: vec![Arc::new(ClientCertificates)], authorizers: vec![authorizer], anonymous: true };
+    connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
+    let requests = TokenRequests { tokens, registry: registry.clone() };
+    connectors.register("", "serviceaccounts", "token", Arc::new(requests));
+    let access = Access { authenticators, authorizers: vec![authorizer], anonymous: true };
     Ok(Api::new(ApiConfig {
         registry,
         access,
         connectors,
-        routes: Routes::default(),
+        routes,
         checks,
         version: version(),
         limits: RequestLimits::default(),

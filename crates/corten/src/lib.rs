@@ -16,4 +16,5 @@ pub mod progress;
 pub mod ranges;
 pub mod reach;
 pub mod store;
+pub mod token_keys;
 pub mod up;

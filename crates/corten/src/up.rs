@@ -1,6 +1,6 @@
 //! `corten up`: everything on this server, in the foreground.
 
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -22,6 +22,7 @@ use crate::pki::Pki;
 use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
+use crate::token_keys::TokenKeys;
 use crate::{controllers, keys, node, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
@@ -68,7 +69,19 @@ async fn serve(
     let Reach { doors, endpoint } = reach::open(listener, ranges.pod)?;
     let network = Network { services: ranges.service, endpoint };
     let (store_of, tasks_of) = (store.clone(), tasks.clone());
-    let base = Base { store: store_of, keys, network, clock: clock.clone(), random: random.clone(), tasks: tasks_of };
+    let token_keys = TokenKeys::open(&dir.join("pki").join("service-accounts.pem"), &clock)?;
+    let (external, signing) = (endpoint.map_or(address, SocketAddr::V4), token_keys.keys.clone());
+    tasks.spawn("token-keys", token_keys.keep(clock.clone(), tasks.stopped()));
+    let base = Base {
+        store: store_of,
+        keys,
+        signing,
+        external,
+        network,
+        clock: clock.clone(),
+        random: random.clone(),
+        tasks: tasks_of,
+    };
     let api = api::start(base).await?;
     Server::start(doors, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
     progress.part("api", certificates.server_url())?;

@@ -8,6 +8,7 @@ use corten_apimachinery::value::{Str, Value};
 use super::engine::Registry;
 use super::{Context, Target};
 use crate::admission::{AdmissionRequest, Operation};
+use crate::auth::User;
 
 /// One write's way through the chain.
 pub(super) struct Chain<'a> {
@@ -38,6 +39,22 @@ impl Registry {
             warnings: Vec::new(),
         };
         Chain { registry: self, request }
+    }
+}
+
+impl Registry {
+    /// Takes what a connector is asked to do through the chain, as a create of the subresource that it answers.
+    pub async fn admit(
+        &self,
+        user: &Arc<User>,
+        target: &Target,
+        object: Value,
+        dry_run: bool,
+    ) -> Result<Value, Status> {
+        let context = Context { user: user.clone(), manager: Str::default() };
+        let mut chain = self.admission(&context, target, Operation::Create, None, dry_run);
+        let object = chain.mutate(object).await?;
+        chain.validate(object).await
     }
 }
 
