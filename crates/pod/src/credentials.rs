@@ -19,7 +19,8 @@ pub(crate) fn become_program(plan: &Credentials, report: &OwnedFd) -> Failed {
     }
 }
 
-fn prepare(plan: &Credentials, report: &OwnedFd) -> Result<(), Failed> {
+/// Takes the identity and the limits of a plan. The program is what is left.
+pub(crate) fn prepare(plan: &Credentials, report: &OwnedFd) -> Result<(), Failed> {
     for limit in &plan.rlimits {
         let about = || limit.resource.to_string();
         sys::set_limit(limit.resource, limit.soft, limit.hard).failing(Step::Limits, about)?;

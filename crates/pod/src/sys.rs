@@ -588,6 +588,26 @@ pub(crate) fn execute(path: &CStr, args: &[CString], env: &[CString]) -> io::Err
     io::Error::last_os_error()
 }
 
+/// The same with an open program, whose place the caller may not be allowed to see.
+pub(crate) fn execute_open(program: &OwnedFd, args: &[CString], env: &[CString]) -> io::Error {
+    let pointers = |strings: &[CString]| -> Vec<*const libc::c_char> {
+        strings.iter().map(|string| string.as_ptr()).chain([ptr::null()]).collect()
+    };
+    let (args, env, fd) = (pointers(args), pointers(env), program.as_raw_fd());
+    syscall!(libc::SYS_execveat, fd, c"".as_ptr(), args.as_ptr(), env.as_ptr(), libc::AT_EMPTY_PATH);
+    io::Error::last_os_error()
+}
+
+/// Two ends of a local socket for datagrams in order, the first of which never waits.
+pub(crate) fn message_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut ends: [RawFd; 2] = [0; 2];
+    let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
+    check(syscall!(libc::SYS_socketpair, libc::AF_UNIX, kind, 0, ends.as_mut_ptr()))?;
+    let (first, second) = (owned(ends[0].into())?, owned(ends[1].into())?);
+    set_nonblocking(&first)?;
+    Ok((first, second))
+}
+
 /// Whether a read would find bytes or the end.
 pub(crate) fn is_readable(fd: &OwnedFd) -> bool {
     let mut poll = libc::pollfd { fd: fd.as_raw_fd(), events: libc::POLLIN, revents: 0 };

@@ -1,4 +1,5 @@
-//! What control and the pod process (`corten-pod`) say to each other.
+//! What control and the pod process (`corten-pod`) say to each other, and what control, holder and edge do: the holder is the
+//! second role of the same program.
 //!
 //! A pod process lives as long as its pod, often longer than the control that started it, so both sides must understand
 //! older and newer peers. One message is one datagram: eight bytes of header (kind, zero, request id), then fields of tag,
@@ -10,10 +11,12 @@
 //! - An unknown kind of message is an error that carries its request id, so that it can be answered.
 //! - Decoding never panics and allocates no more than a small multiple of the message's length.
 
+mod holder;
 mod message;
 mod plan;
 mod wire;
 
+pub use holder::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Run, Serve};
 pub use message::{Done, Event, Exited, Failed, Hello, ProcessState, Request, Step, Welcome, id_of};
 pub use plan::{
     Acknowledge, Attach, Connect, Credentials, Device, Exec, Mount, MountKind, Output, ReopenLog, Rlimit, Root, Setup,

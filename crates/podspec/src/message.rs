@@ -3,7 +3,7 @@
 use crate::wire::{DecodeError, Record, numbered, record};
 use crate::{Acknowledge, Attach, Connect, Exec, MESSAGE_BYTES_MAX, ReopenLog, Setup, Shutdown, Signal, Start};
 
-const HEADER: usize = 8;
+pub(crate) const HEADER: usize = 8;
 
 record! {
     /// Control's first message on a connection.
@@ -154,6 +154,8 @@ macro_rules! messages {
     };
 }
 
+pub(crate) use messages;
+
 messages! {
     /// Control to pod process.
     Request {
@@ -181,7 +183,7 @@ messages! {
 }
 
 /// Kind, request id and body.
-fn header(bytes: &[u8]) -> Result<(u16, u32, &[u8]), DecodeError> {
+pub(crate) fn header(bytes: &[u8]) -> Result<(u16, u32, &[u8]), DecodeError> {
     within_limit(bytes)?;
     let (header, body) = bytes.split_first_chunk::<HEADER>().ok_or(DecodeError::Truncated)?;
     let [kind_low, kind_high, _, _, id @ ..] = *header;
@@ -193,7 +195,7 @@ pub fn id_of(bytes: &[u8]) -> Option<u32> {
     header(bytes).map(|(_, id, _)| id).ok()
 }
 
-fn within_limit(bytes: &[u8]) -> Result<(), DecodeError> {
+pub(crate) fn within_limit(bytes: &[u8]) -> Result<(), DecodeError> {
     let length = bytes.len();
     if length > MESSAGE_BYTES_MAX { Err(DecodeError::TooLong { length }) } else { Ok(()) }
 }

@@ -17,6 +17,7 @@ mod link;
 mod pool;
 mod relay;
 pub mod server;
+pub mod snapshot;
 pub mod stats;
 pub mod table;
 mod timer;

@@ -4,11 +4,14 @@
 //! and [`Request::Hello`](corten_podspec::Request::Hello) tell everything that it knows.
 
 mod connection;
+pub mod datagram;
 pub mod engine;
+mod holder;
 mod program;
 mod spawn;
 pub mod spec;
 
 pub use connection::{Answer, Connection, Error};
+pub use holder::Holder;
 pub use program::Program;
 pub use spawn::{adopt, spawn};

@@ -31,12 +31,16 @@ pub fn spawn(program: &Program, socket: &Path) -> io::Result<(Child, Connection)
 /// # Errors
 /// `ConnectionRefused` when the socket is there but its pod process is not.
 pub fn adopt(socket: &Path) -> io::Result<Connection> {
-    let fd = new_socket()?;
-    connect(&fd, &SocketAddrUnix::new(socket)?)?;
-    Ok(Connection::new(fd))
+    connected(socket).map(Connection::new)
 }
 
-fn listener(path: &Path) -> io::Result<OwnedFd> {
+pub(crate) fn connected(socket: &Path) -> io::Result<OwnedFd> {
+    let fd = new_socket()?;
+    connect(&fd, &SocketAddrUnix::new(socket)?)?;
+    Ok(fd)
+}
+
+pub(crate) fn listener(path: &Path) -> io::Result<OwnedFd> {
     match adopt(path) {
         Ok(_) => return Err(io::ErrorKind::AddrInUse.into()),
         Err(error) if error.kind() == io::ErrorKind::ConnectionRefused => std::fs::remove_file(path)?,

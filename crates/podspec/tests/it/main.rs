@@ -3,7 +3,8 @@
 mod samples;
 
 use corten_podspec::{
-    CRITICAL, DecodeError, Event, ITEMS_MAX, MESSAGE_BYTES_MAX, MountKind, Request, Start, Step, id_of,
+    CRITICAL, DecodeError, EdgeOrder, Event, HolderEvent, HolderRequest, ITEMS_MAX, MESSAGE_BYTES_MAX, MountKind,
+    Request, Start, Step, id_of,
 };
 use proptest::prelude::*;
 
@@ -23,6 +24,15 @@ fn bytes_of_each_message_stay() {
     for (index, event) in samples::events().iter().enumerate() {
         lines.push(format!("event {index}\t{}", hex(&event.encode(9).unwrap())));
     }
+    for (index, request) in samples::holder_requests().iter().enumerate() {
+        lines.push(format!("holder request {index}\t{}", hex(&request.encode(7).unwrap())));
+    }
+    for (index, event) in samples::holder_events().iter().enumerate() {
+        lines.push(format!("holder event {index}\t{}", hex(&event.encode(9).unwrap())));
+    }
+    for (index, order) in samples::edge_orders().iter().enumerate() {
+        lines.push(format!("edge order {index}\t{}", hex(&order.encode(11).unwrap())));
+    }
     let golden: Vec<&str> = GOLDEN.lines().collect();
     assert_eq!(lines, golden, "\n{}\n", lines.join("\n"));
 }
@@ -34,6 +44,15 @@ fn messages_come_back_as_they_were() {
     }
     for event in samples::events() {
         assert_eq!(Event::decode(&event.encode(4).unwrap()), Ok((4, event)));
+    }
+    for request in samples::holder_requests() {
+        assert_eq!(HolderRequest::decode(&request.encode(5).unwrap()), Ok((5, request)));
+    }
+    for event in samples::holder_events() {
+        assert_eq!(HolderEvent::decode(&event.encode(6).unwrap()), Ok((6, event)));
+    }
+    for order in samples::edge_orders() {
+        assert_eq!(EdgeOrder::decode(&order.encode(7).unwrap()), Ok((7, order)));
     }
 }
 

@@ -2,11 +2,13 @@
 
 use std::ffi::CString;
 
+use corten_podspec::Serve;
 use corten_podspec::{
     Acknowledge, Attach, Connect, Credentials, Device, Done, Event, Exec, Exited, Failed, Hello, Mount, MountKind,
     Output, ProcessState, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Symlink, Sysctl,
     Welcome,
 };
+use corten_podspec::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Run};
 
 fn c(text: &str) -> CString {
     CString::new(text).expect("no zero byte")
@@ -117,5 +119,40 @@ pub(crate) fn events() -> Vec<Event> {
         Failed { step: Step::Mount, errno: 22, about: "/proc".to_owned() }.into(),
         exited().into(),
         Done { terminal: true, ..Done::default() }.into(),
+    ]
+}
+
+pub(crate) fn holder_requests() -> Vec<HolderRequest> {
+    let keep = Keep { name: "http".to_owned(), bytes: Box::new([1, 2]) };
+    let run = Run { credentials: credentials(), cgroup_joins: vec![c("/sys/fs/cgroup/a/cgroup.procs")], drain_ms: 5 };
+    vec![
+        Hello { version: 1 }.into(),
+        keep.into(),
+        Forget { name: "http".to_owned() }.into(),
+        run.into(),
+        End { drain_ms: 6 }.into(),
+    ]
+}
+
+pub(crate) fn holder_events() -> Vec<HolderEvent> {
+    let failed = Failed { step: Step::Exec, errno: 2, about: "x".to_owned() };
+    let held = Held {
+        version: 1,
+        names: vec!["http".to_owned(), "key".to_owned()],
+        pid: 7,
+        starts: 8,
+        ready: true,
+        failed: Some(failed.clone()),
+    };
+    vec![held.into(), Done::default().into(), failed.into()]
+}
+
+pub(crate) fn edge_orders() -> Vec<EdgeOrder> {
+    let keep = Keep { name: "key".to_owned(), bytes: Box::new([3]) };
+    vec![
+        keep.into(),
+        Forget { name: "key".to_owned() }.into(),
+        Drain { drain_ms: 9 }.into(),
+        Serve { version: 1 }.into(),
     ]
 }

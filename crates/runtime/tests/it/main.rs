@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
 
 mod container;
+mod holder;
 mod inside;
 mod kills;
 mod lives;
