@@ -15,6 +15,7 @@ pub mod paths;
 pub mod plan;
 pub mod pod;
 pub mod qos;
+pub mod server;
 pub mod settings;
 pub mod sources;
 pub mod status;

@@ -1,0 +1,225 @@
+//! The node's own HTTPS server: logs, exec, attach, port-forward, and what the node tells of itself. The API server alone comes
+//! here, on behalf of users whom it has authorized: it proves itself with its client certificate, and nobody else is served.
+//!
+//! The server asks of the node what [`Host`] says, and of the engine the streams of containers. It needs no pod workers to be
+//! tested.
+
+mod answer;
+mod fd;
+mod follow;
+mod forward;
+mod logs;
+mod program;
+mod route;
+mod summary;
+mod tls;
+
+use std::convert::Infallible;
+use std::io;
+use std::path::PathBuf;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use corten_apimachinery::value::Value;
+use corten_runtime::engine::{ContainerId, Engine};
+use corten_stdx::clock::Clock;
+use corten_stdx::error::Chain;
+use corten_stdx::task::Tasks;
+use futures_core::future::BoxFuture;
+use http::{Method, StatusCode};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio_rustls::TlsAcceptor;
+
+use self::answer::{Answer, Refusal, text};
+use self::route::Route;
+
+pub use self::tls::{Identity, TlsError};
+
+/// Connections at a time; each is one session of a user's, or the API server's spare.
+const CONNECTIONS_MAX: usize = 2000;
+
+/// How long a handshake, and the head of a request, may take.
+const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);
+
+/// Pause after a failed accept (no descriptors left), so that the loop does not spin.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// A pod as the server needs it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PodView {
+    /// Names the pod to the engine.
+    pub uid: String,
+    pub namespace: String,
+    pub name: String,
+    pub containers: Vec<ContainerView>,
+}
+
+/// One container of any kind (init, ephemeral too).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ContainerView {
+    pub name: String,
+    /// The attempt that runs.
+    pub running: Option<u32>,
+    /// The newest attempt that has a log, or why there is none, in upstream's words: `container "c" in pod "p" is waiting to
+    /// start: ContainerCreating`.
+    pub log: Result<LogFile, String>,
+    /// The same of the attempt before.
+    pub previous_log: Result<LogFile, String>,
+}
+
+/// Where an attempt's output lies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    pub path: PathBuf,
+    pub attempt: u32,
+}
+
+/// What the server asks of the node.
+pub trait Host: Send + Sync + 'static {
+    fn pod(&self, namespace: &str, name: &str) -> Option<PodView>;
+
+    /// Every pod of this node.
+    fn pods(&self) -> Vec<PodView>;
+
+    /// The objects of every pod of this node.
+    fn objects(&self) -> Vec<Value>;
+
+    /// Resolves when this attempt of a container does not run, which may be at once.
+    fn ended<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, ()>;
+}
+
+/// What the server stands on.
+#[derive(Clone)]
+pub struct Server {
+    pub node: String,
+    pub host: Arc<dyn Host>,
+    pub engine: Arc<dyn Engine>,
+    pub clock: Clock,
+    pub tasks: Tasks,
+}
+
+impl PodView {
+    pub fn container(&self, name: &str) -> Option<&ContainerView> {
+        self.containers.iter().find(|container| container.name == name)
+    }
+
+    fn id(&self, container: &str, attempt: u32) -> ContainerId {
+        ContainerId { pod: self.uid.clone(), name: container.to_owned(), attempt }
+    }
+}
+
+impl Server {
+    /// Serves until the tasks are stopped. `identity`: who this server is and who may come; new connections see a change.
+    ///
+    /// # Errors
+    /// When the first identity cannot be used.
+    pub fn start(self, listener: TcpListener, identity: watch::Receiver<Identity>) -> Result<(), TlsError> {
+        identity.borrow().config()?;
+        let tasks = self.tasks.clone();
+        tasks.spawn("kubelet-accept", Arc::new(self).accept(listener, identity));
+        Ok(())
+    }
+
+    async fn accept(self: Arc<Self>, listener: TcpListener, identity: watch::Receiver<Identity>) {
+        let mut stopped = self.tasks.stopped();
+        let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+        loop {
+            let slot = slots.clone().acquire_owned().await.expect("the semaphore is never closed");
+            let accepted = tokio::select! {
+                biased;
+                () = stopped.wait() => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, _)) => {
+                    let (server, identity) = (self.clone(), identity.borrow().clone());
+                    self.tasks.spawn("kubelet-connection", async move {
+                        server.connection(stream, identity).await;
+                        drop(slot);
+                    });
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "accept failed");
+                    self.clock.sleep(ACCEPT_PAUSE).await;
+                }
+            }
+        }
+    }
+
+    async fn connection(self: Arc<Self>, stream: TcpStream, identity: Identity) {
+        match tokio::time::timeout(HANDSHAKE_LIMIT, handshake(stream, &identity)).await {
+            Ok(Ok(Some(stream))) => self.serve(stream).await,
+            Ok(Ok(None)) => tracing::warn!("a client that is not the API server was turned away"),
+            Ok(Err(error)) => tracing::debug!(error = %Chain(&error), "handshake failed"),
+            Err(_) => tracing::debug!("handshake timed out"),
+        }
+    }
+
+    async fn serve(self: Arc<Self>, stream: tokio_rustls::server::TlsStream<TcpStream>) {
+        let mut stopped = self.tasks.stopped();
+        let service = service_fn(move |request: http::Request<Incoming>| {
+            let server = self.clone();
+            async move { Ok::<_, Infallible>(server.answer(request).await) }
+        });
+        let mut builder = hyper::server::conn::http1::Builder::new();
+        builder.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_LIMIT);
+        let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service).with_upgrades());
+        let ended = tokio::select! {
+            ended = connection.as_mut() => ended,
+            () = stopped.wait() => {
+                connection.as_mut().graceful_shutdown();
+                connection.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(%error, "connection ended");
+        }
+    }
+
+    async fn answer(&self, request: http::Request<Incoming>) -> Answer {
+        let method = request.method().clone();
+        match self.route(request, &method).await {
+            Ok(answer) => answer,
+            Err(refusal) => refusal.into_answer(),
+        }
+    }
+
+    async fn route(&self, request: http::Request<Incoming>, method: &Method) -> Result<Answer, Refusal> {
+        let route =
+            Route::of(request.uri()).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "404 page not found"))?;
+        let streams = matches!(route, Route::Exec { .. } | Route::Attach { .. } | Route::PortForward { .. });
+        if !(method == Method::GET || method == Method::HEAD || (streams && method == Method::POST)) {
+            return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"));
+        }
+        match route {
+            Route::Healthz => Ok(text("ok")),
+            Route::Pods => Ok(summary::pods(&*self.host)),
+            Route::Summary => Ok(summary::summary(self).await),
+            Route::Metrics => Ok(summary::metrics(&*self.host)),
+            Route::Logs { target, options } => logs::serve(self, &target, options?).await,
+            Route::Exec { target, wanted, command } => program::exec(self, request, &target, wanted?, command),
+            Route::Attach { target, wanted } => program::attach(self, request, &target, wanted?),
+            Route::PortForward { target, ports } => forward::serve(self, request, &target, ports?),
+        }
+    }
+}
+
+/// The stream of a client that is who it has to be.
+async fn handshake(
+    stream: TcpStream,
+    identity: &Identity,
+) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+    stream.set_nodelay(true)?;
+    let config = identity.config().map_err(io::Error::other)?;
+    let stream = TlsAcceptor::from(config).accept(stream).await?;
+    let may = identity.may_come(stream.get_ref().1.peer_certificates());
+    Ok(may.then_some(stream))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,69 @@
+//! Who the server is, and who may come.
+
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
+use rustls::{RootCertStore, ServerConfig};
+use x509_parser::parse_x509_certificate;
+
+/// The server's certificate, and the one client that it serves.
+#[derive(Debug)]
+pub struct Identity {
+    /// Leaf first.
+    pub chain: Vec<CertificateDer<'static>>,
+    pub key: PrivateKeyDer<'static>,
+    /// The authority that vouches for the client.
+    pub client_root: CertificateDer<'static>,
+    /// The common name of the API server's client certificate.
+    pub client_name: String,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum TlsError {
+    #[error("the node server's certificate or key cannot be used")]
+    Server(#[source] rustls::Error),
+    #[error("the authority of clients cannot be used")]
+    Root(#[source] rustls::Error),
+    #[error("the authority of clients cannot be used")]
+    Verifier(#[from] VerifierBuilderError),
+}
+
+impl Clone for Identity {
+    fn clone(&self) -> Self {
+        Self {
+            chain: self.chain.clone(),
+            key: self.key.clone_key(),
+            client_root: self.client_root.clone(),
+            client_name: self.client_name.clone(),
+        }
+    }
+}
+
+impl Identity {
+    /// Upgrades need HTTP/1.1, so nothing else is offered. A client without a certificate of the authority is turned away in
+    /// the handshake.
+    pub(super) fn config(&self) -> Result<Arc<ServerConfig>, TlsError> {
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let mut roots = RootCertStore::empty();
+        roots.add(self.client_root.clone()).map_err(TlsError::Root)?;
+        let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone()).build()?;
+        let mut config = ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(TlsError::Server)?
+            .with_client_cert_verifier(verifier)
+            .with_single_cert(self.chain.clone(), self.key.clone_key())
+            .map_err(TlsError::Server)?;
+        config.alpn_protocols = vec![b"http/1.1".to_vec()];
+        Ok(Arc::new(config))
+    }
+
+    /// Whether a verified chain is the API server's.
+    pub(super) fn may_come(&self, chain: Option<&[CertificateDer<'_>]>) -> bool {
+        let Some(leaf) = chain.and_then(<[_]>::first) else { return false };
+        let Ok((_, certificate)) = parse_x509_certificate(leaf) else { return false };
+        let mut names = certificate.subject().iter_common_name().map(|name| name.as_str());
+        // One name and no more: which of two is meant would be anybody's guess.
+        matches!((names.next(), names.next()), (Some(Ok(name)), None) if name == self.client_name)
+    }
+}
