@@ -1,10 +1,14 @@
 //! Control groups of both versions. Which hierarchy has which controller is found per controller, never by a mode: on hybrid
 //! machines most controllers sit in v1 and some in v2. A group is one name in every hierarchy that is used.
 
+mod usage;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+pub use usage::Usage;
 
 /// The controllers that are used where they exist.
 pub const CONTROLLERS: [&str; 10] =
@@ -84,8 +88,11 @@ fn known<'a>(names: impl Iterator<Item = &'a str>) -> impl Iterator<Item = Strin
     names.filter(|name| CONTROLLERS.contains(name)).map(str::to_owned)
 }
 
+/// The value of a limit that is lifted.
+pub const UNLIMITED: u64 = u64::MAX;
+
 /// Limits of one group; what is `None` stays as it is.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Limits {
     pub memory_bytes: Option<u64>,
     pub pids: Option<u64>,
@@ -93,6 +100,8 @@ pub struct Limits {
     pub cpu_quota_us: Option<u64>,
     /// v1's scale: 1024 is one processor's worth.
     pub cpu_shares: Option<u64>,
+    /// By page size in bytes.
+    pub hugepages_bytes: BTreeMap<u64, u64>,
 }
 
 /// Microseconds of a period.
@@ -183,21 +192,32 @@ impl Group<'_> {
             };
             plan.extend(files.iter().map(|(file, value)| Write { path: folder.join(file), value: value.clone() }));
         };
-        if let Some(bytes) = limits.memory_bytes.map(|bytes| bytes.to_string()) {
-            let together = ("memory.oom.group", "1".to_owned());
-            set("memory", &[("memory.limit_in_bytes", bytes.clone())], &[("memory.max", bytes), together]);
+        if let Some(bytes) = limits.memory_bytes {
+            set("memory", &[("memory.limit_in_bytes", or(bytes, "-1"))], &[("memory.max", or(bytes, "max"))]);
         }
-        if let Some(pids) = limits.pids.map(|pids| pids.to_string()) {
+        if let Some(pids) = limits.pids.map(|pids| or(pids, "max")) {
             set("pids", &[("pids.max", pids.clone())], &[("pids.max", pids)]);
         }
         if let Some(quota) = limits.cpu_quota_us {
-            let v1 = [("cpu.cfs_period_us", CPU_PERIOD_US.to_string()), ("cpu.cfs_quota_us", quota.to_string())];
-            set("cpu", &v1, &[("cpu.max", format!("{quota} {CPU_PERIOD_US}"))]);
+            let v1 = [("cpu.cfs_period_us", CPU_PERIOD_US.to_string()), ("cpu.cfs_quota_us", or(quota, "-1"))];
+            set("cpu", &v1, &[("cpu.max", format!("{} {CPU_PERIOD_US}", or(quota, "max")))]);
         }
         if let Some(shares) = limits.cpu_shares.map(|shares| shares.clamp(2, 262_144)) {
             set("cpu", &[("cpu.shares", shares.to_string())], &[("cpu.weight", weight(shares).to_string())]);
         }
+        for (page, bytes) in &limits.hugepages_bytes {
+            let (page, v1, v2) = (page_name(*page), or(*bytes, "-1"), or(*bytes, "max"));
+            let files = [format!("hugetlb.{page}.limit_in_bytes"), format!("hugetlb.{page}.max")];
+            set("hugetlb", &[(&files[0], v1)], &[(&files[1], v2)]);
+        }
         plan
+    }
+
+    /// Lets the kernel kill all of the group together when one of it has to go. v1 has no such thing.
+    pub fn kill_together(&self) -> Vec<Write> {
+        let folder = self.v2_folder().filter(|_| self.hierarchies.v2_controllers.contains("memory"));
+        let file = folder.map(|folder| folder.join("memory.oom.group"));
+        file.map(|path| Write { path, value: "1".to_owned() }).into_iter().collect()
     }
 
     fn v1_folders(&self) -> BTreeSet<PathBuf> {
@@ -227,6 +247,18 @@ impl Group<'_> {
     }
 }
 
+/// A limit's number, or the word for none.
+fn or(value: u64, none: &str) -> String {
+    if value == UNLIMITED { none.to_owned() } else { value.to_string() }
+}
+
+/// As the kernel names a size of pages: the largest unit that leaves a whole number.
+fn page_name(bytes: u64) -> String {
+    let units = [(1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")];
+    let unit = units.into_iter().find(|(unit, _)| bytes >= *unit).unwrap_or((1, "B"));
+    format!("{}{}", bytes / unit.0, unit.1)
+}
+
 /// v2's scale of 1 to 10,000 for v1's of 2 to 262,144, converted as KEP-2254 does.
 fn weight(shares: u64) -> u64 {
     1 + (shares - 2) * 9999 / 262_142
@@ -253,8 +285,13 @@ mod tests {
 ";
 
     fn plan(hierarchies: &Hierarchies) -> Vec<String> {
-        let limits =
-            Limits { memory_bytes: Some(9), pids: Some(8), cpu_quota_us: Some(50_000), cpu_shares: Some(1024) };
+        let limits = Limits {
+            memory_bytes: Some(9),
+            pids: Some(8),
+            cpu_quota_us: Some(50_000),
+            cpu_shares: Some(1024),
+            ..Limits::default()
+        };
         let writes = hierarchies.group("a/b").limit(&limits);
         writes.iter().map(|write| format!("{} {}", write.path.display(), write.value)).collect()
     }
@@ -279,15 +316,15 @@ mod tests {
     #[test]
     fn limits_of_v2() {
         let v2 = Hierarchies::default().with_v2("/u".into(), &["cpu", "memory", "pids"]);
-        let expected = [
-            "/u/a/b/memory.max 9",
-            "/u/a/b/memory.oom.group 1",
-            "/u/a/b/pids.max 8",
-            "/u/a/b/cpu.max 50000 100000",
-            "/u/a/b/cpu.weight 39",
-        ];
+        let expected =
+            ["/u/a/b/memory.max 9", "/u/a/b/pids.max 8", "/u/a/b/cpu.max 50000 100000", "/u/a/b/cpu.weight 39"];
         assert_eq!(plan(&v2), expected);
         assert!(plan(&Hierarchies::default()).is_empty());
+        assert_eq!(v2.group("a").kill_together()[0].path, PathBuf::from("/u/a/memory.oom.group"));
+        let lifted = Limits { memory_bytes: Some(UNLIMITED), cpu_quota_us: Some(UNLIMITED), ..Limits::default() };
+        let values: Vec<_> = v2.group("a").limit(&lifted).into_iter().map(|write| write.value).collect();
+        assert_eq!(values, ["max", "max 100000"]);
+        assert_eq!([2 << 20, 1 << 30, 64 << 10].map(page_name), ["2MB", "1GB", "64KB"]);
         assert_eq!((weight(2), weight(262_144)), (1, 10_000));
     }
 }

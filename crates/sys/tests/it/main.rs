@@ -19,8 +19,13 @@ fn a_group_is_made_limited_joined_and_removed() {
     let group = hierarchies.group(format!("corten-test-sys-{}/inner", std::process::id()));
     group.create().unwrap();
     group.create().unwrap();
-    let limits =
-        Limits { memory_bytes: Some(64 << 20), pids: Some(20), cpu_quota_us: Some(50_000), cpu_shares: Some(512) };
+    let limits = Limits {
+        memory_bytes: Some(64 << 20),
+        pids: Some(20),
+        cpu_quota_us: Some(50_000),
+        cpu_shares: Some(512),
+        ..Limits::default()
+    };
     let plan = group.limit(&limits);
     apply(&plan).unwrap();
     for Write { path, value } in &plan {
