@@ -41,13 +41,13 @@ impl Stdio {
 }
 
 /// The child of a container's start.
-pub(crate) fn run_start(plan: &Start, report: &OwnedFd, stdio: &Stdio) -> ! {
-    let prepared = let_go(&[report], stdio)
+pub(crate) fn run_start(plan: &Start, template: &OwnedFd, report: &OwnedFd, stdio: &Stdio) -> ! {
+    let prepared = let_go(&[report, template], stdio)
         .and_then(|()| live_with_parent(report))
         .and_then(|()| join_cgroups(&plan.cgroup_joins))
         .and_then(|()| sys::unshare(libc::CLONE_NEWCGROUP).failing(Step::Cgroup, || "namespace".to_owned()))
         .and_then(|()| adjust_oom_score(&plan.credentials))
-        .and_then(|()| rootfs::enter(plan));
+        .and_then(|()| rootfs::enter(plan, template));
     finish(prepared, &plan.credentials, report, stdio)
 }
 

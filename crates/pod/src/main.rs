@@ -13,11 +13,13 @@ mod child;
 mod control;
 mod credentials;
 mod holder;
+mod init;
 mod log;
 mod pod;
 mod process;
 mod rootfs;
 mod sys;
+mod template;
 
 use std::io;
 use std::process::ExitCode;

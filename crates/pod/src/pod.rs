@@ -13,8 +13,8 @@ use crate::child::{Failing, join_cgroups, run_exec, run_start, set_oom_score, wr
 use crate::control::{Control, Received, Ticket};
 use crate::credentials::text;
 use crate::process::{KEYS_END, Plumbing, Process, REPORT, cgroup};
-use crate::rootfs::SHM;
-use crate::sys::{self, Epoll, FileSystem, Forked};
+use crate::sys::{self, Epoll, Forked};
+use crate::{init, template};
 
 const LISTENER: u64 = u64::MAX;
 const CONNECTION: u64 = u64::MAX - 1;
@@ -26,10 +26,18 @@ pub(crate) struct Pod {
     signals: OwnedFd,
     control: Control,
     was_connected: bool,
-    set_up: bool,
+    set_up: Option<SetUp>,
     processes: BTreeMap<u64, Process>,
     /// The request that asked for the end.
     ending: Option<Ticket>,
+}
+
+/// What every container of the pod starts from.
+struct SetUp {
+    /// The mount namespace that theirs are copies of.
+    template: OwnedFd,
+    /// The first process of their process namespace, if they share one.
+    init: Option<OwnedFd>,
 }
 
 /// What a request gives back.
@@ -41,7 +49,7 @@ impl Pod {
         epoll.add(&listener, LISTENER)?;
         epoll.add(&signals, SIGNALS)?;
         let (control, processes) = (Control::none(), BTreeMap::new());
-        Ok(Self { epoll, listener, signals, control, was_connected: false, set_up: false, processes, ending: None })
+        Ok(Self { epoll, listener, signals, control, was_connected: false, set_up: None, processes, ending: None })
     }
 
     /// Until the pod is shut down, or its only connection closes before it was set up.
@@ -56,7 +64,7 @@ impl Pod {
                 }
             }
             self.kill_overdue();
-            if self.was_connected && !self.set_up && !self.control.is_connected() {
+            if self.was_connected && self.set_up.is_none() && !self.control.is_connected() {
                 return Ok(());
             }
             if let Some(ticket) = self.ending.filter(|_| self.nothing_runs()) {
@@ -120,11 +128,11 @@ impl Pod {
 
     fn welcome(&self) -> Event {
         let processes = self.processes.values().map(Process::state).collect();
-        Welcome { version: VERSION, set_up: self.set_up, processes }.into()
+        Welcome { version: VERSION, set_up: self.set_up.is_some(), processes, pid: std::process::id() }.into()
     }
 
     fn setup(&mut self, plan: &Setup) -> Result<(), Failed> {
-        if self.set_up {
+        if self.set_up.is_some() {
             return Err(state(libc::EALREADY, "the pod is set up"));
         }
         join_cgroups(&plan.cgroup_joins)?;
@@ -132,7 +140,6 @@ impl Pod {
             set_oom_score(score).failing(Step::Limits, || "oom_score_adj".to_owned())?;
         }
         sys::unshare(namespaces(plan)).failing(Step::Namespaces, String::new)?;
-        sys::isolate_mounts().failing(Step::Propagation, String::new)?;
         if !plan.host_network {
             sys::loopback_up().failing(Step::Namespaces, || "lo".to_owned())?;
         }
@@ -140,24 +147,23 @@ impl Pod {
             sys::set_hostname(&plan.hostname).failing(Step::Namespaces, || text(&plan.hostname))?;
         }
         plan.sysctls.iter().try_for_each(set_sysctl)?;
-        mount_shm(plan.shm_bytes).failing(Step::Shm, String::new)?;
-        self.set_up = true;
+        let template = template::make(plan.shm_bytes).failing(Step::Shm, || "mount namespace".to_owned())?;
+        let init = plan.share_processes.then(|| init::start(&template)).transpose();
+        let init = init.failing(Step::Clone, || "first process".to_owned())?;
+        self.set_up = Some(SetUp { template, init });
         Ok(())
     }
 
     fn start(&mut self, ticket: Ticket, plan: &Start) -> Result<(), Failed> {
-        self.may_start(plan.key)?;
+        let set_up = self.may_start(plan.key)?;
         let plumbing = Plumbing::of(plan).failing(Step::Log, || text(&plan.output.log_path))?;
         let group = cgroup(&plan.cgroup2).failing(Step::Cgroup, || text(&plan.cgroup2))?;
-        let flags = libc::CLONE_NEWNS | if plan.host_pid { 0 } else { libc::CLONE_NEWPID };
         let (reader, writer) = sys::pipe().failing(Step::Clone, || "pipe".to_owned())?;
-        match sys::fork(flags, group.as_ref()).failing(Step::Clone, String::new)? {
-            Forked::Child => {
-                drop(reader);
-                run_start(plan, &writer, &plumbing.stdio)
-            }
-            Forked::Parent { pid, pidfd } => self.keep(plan.key, (pid, pidfd), (reader, ticket), plumbing),
-        }
+        let own = if plan.host_pid || set_up.init.is_some() { 0 } else { libc::CLONE_NEWPID };
+        let (pid, pidfd) = fork_in(set_up.init.as_ref(), own, group.as_ref(), || {
+            run_start(plan, &set_up.template, &writer, &plumbing.stdio)
+        })?;
+        self.keep(plan.key, (pid, pidfd), (reader, ticket), plumbing)
     }
 
     fn exec(&mut self, ticket: Ticket, plan: &Exec, descriptors: Vec<OwnedFd>) -> Result<(), Failed> {
@@ -170,30 +176,21 @@ impl Pod {
         };
         let group = cgroup(&plan.cgroup2).failing(Step::Cgroup, || text(&plan.cgroup2))?;
         let container = &self.running(plan.container)?.pidfd;
-        let own = sys::open(c"/proc/self/ns/pid", libc::O_RDONLY).failing(Step::Join, || "pid".to_owned())?;
         let (reader, writer) = sys::pipe().failing(Step::Clone, || "pipe".to_owned())?;
-        sys::join_namespaces(container, libc::CLONE_NEWPID).failing(Step::Join, || "pid".to_owned())?;
-        let forked = sys::fork(0, group.as_ref());
-        if matches!(forked, Ok(Forked::Child)) {
-            drop(reader);
-            run_exec(plan, container, &writer, &plumbing.stdio);
-        }
-        sys::join_namespaces(&own, libc::CLONE_NEWPID).expect("a process may return to its own process namespace");
-        match forked.failing(Step::Clone, String::new)? {
-            Forked::Parent { pid, pidfd } => self.keep(plan.key, (pid, pidfd), (reader, ticket), plumbing),
-            Forked::Child => unreachable!("the child has become another program or ended"),
-        }
+        let (pid, pidfd) =
+            fork_in(Some(container), 0, group.as_ref(), || run_exec(plan, container, &writer, &plumbing.stdio))?;
+        self.keep(plan.key, (pid, pidfd), (reader, ticket), plumbing)
     }
 
-    fn may_start(&self, key: u64) -> Result<(), Failed> {
+    fn may_start(&self, key: u64) -> Result<&SetUp, Failed> {
         let in_use = self.processes.contains_key(&key);
+        let Some(set_up) = &self.set_up else { return Err(state(libc::EINVAL, "the pod is not set up")) };
         match () {
-            () if !self.set_up => Err(state(libc::EINVAL, "the pod is not set up")),
             () if self.ending.is_some() => Err(state(libc::ESHUTDOWN, "the pod is ending")),
             () if key >= KEYS_END => Err(state(libc::EINVAL, "the key is too large")),
             () if in_use => Err(state(libc::EEXIST, "the key is in use")),
             () if self.processes.len() >= PROCESSES_MAX => Err(state(libc::EAGAIN, "too many processes")),
-            () => Ok(()),
+            () => Ok(set_up),
         }
     }
 
@@ -308,7 +305,6 @@ impl Pod {
 
 fn namespaces(plan: &Setup) -> i32 {
     let chosen = [
-        (true, libc::CLONE_NEWNS),
         (!plan.host_network, libc::CLONE_NEWNET),
         (!plan.host_ipc, libc::CLONE_NEWIPC),
         (!plan.host_uts, libc::CLONE_NEWUTS),
@@ -323,16 +319,30 @@ fn set_sysctl(setting: &Sysctl) -> Result<(), Failed> {
     write_file(&path, setting.value.as_bytes()).failing(Step::Sysctl, about)
 }
 
-/// The tmpfs that the pod's containers share, in this process' own mount namespace.
-fn mount_shm(bytes: u64) -> io::Result<()> {
-    let system = FileSystem::open(c"tmpfs")?;
-    system.set(c"mode", c"1777")?;
-    if bytes > 0 {
-        let size = std::ffi::CString::new(bytes.to_string())?;
-        system.set(c"size", &size)?;
+/// Forks a child in the process namespace of another process, if one is given. The child never comes back.
+fn fork_in(
+    of: Option<&OwnedFd>,
+    flags: i32,
+    group: Option<&OwnedFd>,
+    child: impl FnOnce(),
+) -> Result<(i32, OwnedFd), Failed> {
+    let join = |target: &OwnedFd| sys::join_namespaces(target, libc::CLONE_NEWPID);
+    let own = sys::open(c"/proc/self/ns/pid", libc::O_RDONLY).failing(Step::Join, || "pid".to_owned())?;
+    if let Some(of) = of {
+        join(of).failing(Step::Join, || "pid".to_owned())?;
     }
-    let mount = system.mount(sys::MOUNT_ATTR_NOSUID | sys::MOUNT_ATTR_NODEV | sys::MOUNT_ATTR_NOEXEC)?;
-    sys::attach(&mount, &sys::open(SHM, libc::O_PATH | libc::O_DIRECTORY)?)
+    let forked = sys::fork(flags, group);
+    if matches!(forked, Ok(Forked::Child)) {
+        child();
+        sys::exit_now(126);
+    }
+    if of.is_some() {
+        join(&own).expect("a process may return to its own process namespace");
+    }
+    match forked.failing(Step::Clone, String::new)? {
+        Forked::Parent { pid, pidfd } => Ok((pid, pidfd)),
+        Forked::Child => unreachable!("the child has become another program or ended"),
+    }
 }
 
 fn connect(plan: &Connect) -> Answer {

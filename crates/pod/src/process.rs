@@ -181,7 +181,8 @@ impl Process {
         let length = sys::read(&report, &mut bytes).unwrap_or(0);
         if length == 0 {
             let terminal = self.take_terminal(epoll);
-            let done = Done { pid: self.pid.unsigned_abs(), descriptor: terminal.is_some(), ..Done::default() };
+            let (pid, started_ns) = (self.pid.unsigned_abs(), self.started_ns);
+            let done = Done { pid, started_ns, descriptor: terminal.is_some(), ..Done::default() };
             return Some((ticket, done.into(), terminal));
         }
         let failed = Event::decode(&bytes[..length]).map(|(_, event)| event);

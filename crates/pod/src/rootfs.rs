@@ -5,30 +5,28 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, OwnedFd};
 
-use corten_podspec::{Device, Failed, Mount, MountKind, Root, Start, Step, Symlink};
+use corten_podspec::{Device, Failed, Mount, MountKind, Propagation, Root, Start, Step, Symlink};
 
 use crate::child::Failing;
 use crate::credentials::text;
 use crate::sys::{self, FileSystem};
+use crate::template;
 
-/// Where the root is attached until it becomes the root; there on every host, and not needed any more by then.
-const STAGE: &CStr = c"/proc";
-
-/// Where the pod's shared memory is, in the pod process' mount namespace.
-pub(crate) const SHM: &CStr = c"/dev/shm";
-
-/// Makes the root with all that is in it, and enters it.
-pub(crate) fn enter(plan: &Start) -> Result<(), Failed> {
-    sys::isolate_mounts().failing(Step::Propagation, String::new)?;
-    // Taken from the host before the container's files can stand in the way.
-    let null = sys::open(c"/dev/null", libc::O_PATH).failing(Step::Mask, || "/dev/null".to_owned())?;
+/// Makes the root with all that is in it, and enters it. What the host gives is taken before leaving its mount namespace.
+pub(crate) fn enter(plan: &Start, template: &OwnedFd) -> Result<(), Failed> {
     let mounts = plan.mounts.iter().map(detached).collect::<Result<Vec<_>, _>>()?;
     let root = root(&plan.root)?;
-    let stage = sys::open(STAGE, libc::O_PATH | libc::O_DIRECTORY).failing(Step::Root, || text(STAGE))?;
-    sys::attach(&root, &stage).failing(Step::Root, || text(STAGE))?;
+    sys::join_namespaces(template, libc::CLONE_NEWNS).failing(Step::Join, || "mounts".to_owned())?;
+    sys::unshare(libc::CLONE_NEWNS).failing(Step::Namespaces, || "mounts".to_owned())?;
+    let stage =
+        sys::open(template::STAGE, libc::O_PATH | libc::O_DIRECTORY).failing(Step::Root, || text(template::STAGE))?;
+    sys::attach(&root, &stage).failing(Step::Root, || text(template::STAGE))?;
     sys::set_umask(0);
     for (mount, tree) in plan.mounts.iter().zip(&mounts) {
-        place(&root, mount, tree)?;
+        match tree {
+            Some(tree) => place(&root, mount, tree)?,
+            None => place(&root, mount, &shm(mount)?)?,
+        }
     }
     plan.symlinks.iter().try_for_each(|link| symlink(&root, link))?;
     plan.devices.iter().try_for_each(|node| device(&root, node))?;
@@ -36,8 +34,9 @@ pub(crate) fn enter(plan: &Start) -> Result<(), Failed> {
         directory(&root, &plan.credentials.cwd).failing(Step::WorkingDirectory, || text(&plan.credentials.cwd))?;
     }
     plan.readonly.iter().try_for_each(|path| protect(&root, path))?;
-    plan.masked.iter().try_for_each(|path| mask(&root, path, &null))?;
+    plan.masked.iter().try_for_each(|path| mask(&root, path))?;
     for (_, tree) in plan.mounts.iter().zip(&mounts).filter(|(mount, _)| is_filled_first(mount)) {
+        let Some(tree) = tree else { continue };
         sys::set_mount(tree, sys::MOUNT_ATTR_RDONLY, false).failing(Step::Mount, || "read-only tmpfs".to_owned())?;
     }
     if plan.root.readonly {
@@ -62,19 +61,40 @@ fn root(plan: &Root) -> Result<OwnedFd, Failed> {
     overlay.mount(0).failing(Step::Root, || "overlay".to_owned())
 }
 
-/// What is to be mounted, detached, with its attributes.
-fn detached(mount: &Mount) -> Result<OwnedFd, Failed> {
-    let about = || text(&mount.target);
+/// What is to be mounted, detached, with its attributes. The pod's own memory is no part of the host: it is taken later.
+fn detached(mount: &Mount) -> Result<Option<OwnedFd>, Failed> {
     let tree = match mount.kind {
-        MountKind::Bind => sys::copy_tree(&mount.source, true).failing(Step::Mount, || text(&mount.source))?,
-        MountKind::Shm => sys::copy_tree(SHM, false).failing(Step::Mount, about)?,
+        MountKind::Shm => return Ok(None),
+        MountKind::Bind => bind(mount)?,
         MountKind::Proc => file_system(c"proc", mount)?,
         MountKind::Sysfs => file_system(c"sysfs", mount)?,
         MountKind::Tmpfs => file_system(c"tmpfs", mount)?,
         MountKind::Devpts => file_system(c"devpts", mount)?,
         MountKind::Mqueue => file_system(c"mqueue", mount)?,
+        MountKind::Cgroup => file_system(c"cgroup", mount)?,
+        MountKind::Cgroup2 => file_system(c"cgroup2", mount)?,
     };
-    sys::set_mount(&tree, attributes(mount), mount.kind == MountKind::Bind).failing(Step::Mount, about)?;
+    let recursive = mount.kind == MountKind::Bind;
+    sys::set_mount(&tree, attributes(mount), recursive).failing(Step::Mount, || text(&mount.target))?;
+    Ok(Some(tree))
+}
+
+fn bind(mount: &Mount) -> Result<OwnedFd, Failed> {
+    let tree = sys::copy_tree(&mount.source, true).failing(Step::Mount, || text(&mount.source))?;
+    let propagation = match mount.propagation {
+        Propagation::Private => libc::MS_PRIVATE,
+        Propagation::Slave => libc::MS_SLAVE,
+        Propagation::Shared => libc::MS_SHARED,
+    };
+    sys::set_propagation(&tree, propagation).failing(Step::Propagation, || text(&mount.source))?;
+    Ok(tree)
+}
+
+/// The pod's shared memory.
+fn shm(mount: &Mount) -> Result<OwnedFd, Failed> {
+    let about = || text(&mount.target);
+    let tree = sys::copy_tree(template::SHM, false).failing(Step::Mount, about)?;
+    sys::set_mount(&tree, attributes(mount), false).failing(Step::Mount, about)?;
     Ok(tree)
 }
 
@@ -168,7 +188,10 @@ fn symlink(root: &OwnedFd, link: &Symlink) -> Result<(), Failed> {
 fn device(root: &OwnedFd, node: &Device) -> Result<(), Failed> {
     let number = sys::device_number(node.major, node.minor);
     let made = parent(root, &node.path).and_then(|(folder, name)| sys::make_node(&folder, &name, node.mode, number));
-    made.failing(Step::Device, || text(&node.path))
+    match made {
+        Err(error) if error.raw_os_error() == Some(libc::EEXIST) => Ok(()),
+        other => other.failing(Step::Device, || text(&node.path)),
+    }
 }
 
 /// Opens what is there; nothing to protect where nothing is.
@@ -189,13 +212,13 @@ fn protect(root: &OwnedFd, path: &CStr) -> Result<(), Failed> {
 }
 
 /// Covers a path: a file by the host's /dev/null, a folder by an empty one.
-fn mask(root: &OwnedFd, path: &CStr, null: &OwnedFd) -> Result<(), Failed> {
+fn mask(root: &OwnedFd, path: &CStr) -> Result<(), Failed> {
     let about = || text(path);
     let Some(place) = existing(root, path, Step::Mask)? else { return Ok(()) };
     let cover = if sys::is_directory(&place).failing(Step::Mask, about)? {
         FileSystem::open(c"tmpfs").and_then(|system| system.mount(sys::MOUNT_ATTR_RDONLY))
     } else {
-        sys::copy_tree_of(null)
+        sys::copy_tree(template::NULL, false)
     };
     let cover = cover.failing(Step::Mask, about)?;
     sys::attach(&cover, &place).failing(Step::Mask, about)

@@ -504,11 +504,32 @@ impl FileSystem {
     }
 }
 
-/// Mounts below the root take part in what the host mounts and give nothing back.
+/// Sets how a mount and all below it take part in what others mount: `MS_PRIVATE`, `MS_SLAVE` or `MS_SHARED`.
+pub(crate) fn set_propagation(fd: &OwnedFd, propagation: u64) -> io::Result<()> {
+    let attributes = MountAttributes { propagation, ..MountAttributes::default() };
+    let flags = libc::AT_EMPTY_PATH as c_uint | AT_RECURSIVE;
+    let (pointer, size) = (&raw const attributes, size_of::<MountAttributes>());
+    check(syscall!(libc::SYS_mount_setattr, fd.as_raw_fd(), c"".as_ptr(), flags, pointer, size)).map(drop)
+}
+
+/// Mounts below the root neither tell the host of changes nor hear of the host's.
 pub(crate) fn isolate_mounts() -> io::Result<()> {
     let none = ptr::null::<u8>();
-    let flags = libc::MS_REC | libc::MS_SLAVE;
+    let flags = libc::MS_REC | libc::MS_PRIVATE;
     check(syscall!(libc::SYS_mount, none, c"/".as_ptr(), none, flags, none)).map(drop)
+}
+
+/// Children that end are forgotten by the kernel.
+pub(crate) fn ignore_children() -> io::Result<()> {
+    let ignore = [libc::SIG_IGN as u64, 0, 0, 0];
+    check(syscall!(libc::SYS_rt_sigaction, libc::SIGCHLD, ignore.as_ptr(), ptr::null_mut::<u64>(), 8)).map(drop)
+}
+
+/// Sleeps until a signal ends this process.
+pub(crate) fn sleep_for_ever() -> ! {
+    loop {
+        syscall!(libc::SYS_ppoll, ptr::null::<u8>(), 0, ptr::null::<u8>(), ptr::null::<u8>(), 0);
+    }
 }
 
 /// Makes an open directory the root and lets go of the old one.

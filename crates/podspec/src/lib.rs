@@ -19,8 +19,8 @@ mod wire;
 pub use holder::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Run, Serve};
 pub use message::{Done, Event, Exited, Failed, Hello, ProcessState, Request, Step, Welcome, id_of};
 pub use plan::{
-    Acknowledge, Attach, Connect, Credentials, Device, Exec, Mount, MountKind, Output, ReopenLog, Rlimit, Root, Setup,
-    Shutdown, Signal, Start, Symlink, Sysctl,
+    Acknowledge, Attach, Connect, Credentials, Device, Exec, Mount, MountKind, Output, Propagation, ReopenLog, Rlimit,
+    Root, Setup, Shutdown, Signal, Start, Symlink, Sysctl,
 };
 pub use wire::{CRITICAL, DecodeError};
 

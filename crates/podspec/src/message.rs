@@ -19,6 +19,8 @@ record! {
         /// The namespaces stand.
         2 set_up: bool,
         3 processes: Vec<ProcessState>,
+        /// Of the pod process itself, in its own numbering.
+        4 pid: u32,
     }
 }
 
@@ -57,6 +59,8 @@ record! {
         2 descriptor: bool,
         /// What was attached to is a terminal.
         3 terminal: bool,
+        /// When it was started, in nanoseconds since 1970.
+        4 started_ns: u64,
     }
 }
 

@@ -20,6 +20,8 @@ record! {
         7 shm_bytes: u64,
         /// Best effort: the kernel may refuse a lower one.
         8 oom_score_adj: Option<i32>,
+        /// Containers live in one process namespace, whose first process reaps what they leave.
+        9 share_processes: bool,
     }
 }
 
@@ -96,6 +98,18 @@ numbered! {
         Shm = 6,
         /// `source` with everything below it.
         Bind = 7,
+        /// A v1 hierarchy of control groups, named by `data`.
+        Cgroup = 8,
+        Cgroup2 = 9,
+    }
+}
+
+numbered! {
+    /// Whether a bind mount takes part in what is mounted on the other side, mount_namespaces(7).
+    Propagation {
+        Private = 1,
+        Slave = 2,
+        Shared = 3,
     }
 }
 
@@ -112,6 +126,7 @@ record! {
         7 noexec: bool,
         /// Options of the file system, as mount(8) writes them.
         8 data: CString,
+        9 propagation: Propagation,
     }
 }
 

@@ -5,8 +5,8 @@ use std::ffi::CString;
 use corten_podspec::Serve;
 use corten_podspec::{
     Acknowledge, Attach, Connect, Credentials, Device, Done, Event, Exec, Exited, Failed, Hello, Mount, MountKind,
-    Output, ProcessState, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Symlink, Sysctl,
-    Welcome,
+    Output, ProcessState, Propagation, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Symlink,
+    Sysctl, Welcome,
 };
 use corten_podspec::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Run};
 
@@ -45,6 +45,7 @@ fn start() -> Start {
         nodev: true,
         noexec: true,
         data: c("mode=755"),
+        ..Mount::default()
     };
     Start {
         key: 1,
@@ -73,7 +74,14 @@ fn setup() -> Setup {
         sysctls: vec![Sysctl { path: c("net/ipv4/ip_forward"), value: c("1") }],
         shm_bytes: 64 << 20,
         oom_score_adj: Some(-998),
+        ..Setup::default()
     }
+}
+
+/// A mount with all that came after the first version.
+fn later_mount() -> Mount {
+    let (kind, propagation) = (MountKind::Cgroup2, Propagation::Shared);
+    Mount { kind, propagation, target: c("/sys/fs/cgroup"), ..Mount::default() }
 }
 
 fn exec() -> Exec {
@@ -103,6 +111,8 @@ pub(crate) fn requests() -> Vec<Request> {
         Start { terminal: true, stdin: true, stdin_once: true, ..Start::default() }.into(),
         Exec { terminal: true, ..Exec::default() }.into(),
         Attach { key: 1, stdin: true }.into(),
+        Setup { share_processes: true, ..Setup::default() }.into(),
+        Start { mounts: vec![later_mount()], ..Start::default() }.into(),
     ]
 }
 
@@ -114,11 +124,13 @@ pub(crate) fn events() -> Vec<Event> {
     let running = ProcessState { key: 1, pid: 100, started_ns: 3, exited: None };
     let ended = ProcessState { key: 2, pid: 0, started_ns: 4, exited: Some(exited()) };
     vec![
-        Welcome { version: 1, set_up: true, processes: vec![running, ended] }.into(),
+        Welcome { version: 1, set_up: true, processes: vec![running, ended], ..Welcome::default() }.into(),
         Done { pid: 100, descriptor: true, ..Done::default() }.into(),
         Failed { step: Step::Mount, errno: 22, about: "/proc".to_owned() }.into(),
         exited().into(),
         Done { terminal: true, ..Done::default() }.into(),
+        Welcome { pid: 77, ..Welcome::default() }.into(),
+        Done { started_ns: 1_700_000_000_000_000_001, ..Done::default() }.into(),
     ]
 }
 
