@@ -1,17 +1,14 @@
 //! The connection to one pod process: requests with their answers, and exits that come in between.
 
 use std::collections::VecDeque;
-use std::io::{self, IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use corten_podspec::{DecodeError, Done, Event, Exited, Failed, Hello, MESSAGE_BYTES_MAX, Request, VERSION, Welcome};
+use corten_podspec::{DecodeError, Done, Event, Exited, Failed, Hello, Request, VERSION, Welcome};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
-use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer, SendAncillaryMessage,
-    SendFlags, recvmsg, sendmsg,
-};
+
+use crate::socket;
 
 /// Why a request was not carried out.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +44,11 @@ pub struct Connection {
 impl Connection {
     pub(crate) const fn new(socket: OwnedFd) -> Self {
         Self { socket, last_id: 0, exits: VecDeque::new() }
+    }
+
+    /// The bare socket, before anything was asked on it.
+    pub(crate) fn into_socket(self) -> OwnedFd {
+        self.socket
     }
 
     /// Asks for all that the pod process knows. The first request on a connection.
@@ -89,7 +91,7 @@ impl Connection {
             return Ok(Some(exited));
         }
         set_socket_timeout(&self.socket, Timeout::Recv, Some(limit)).map_err(io::Error::from)?;
-        let received = self.receive();
+        let received = socket::receive(&self.socket);
         set_socket_timeout(&self.socket, Timeout::Recv, None).map_err(io::Error::from)?;
         match received {
             Ok((_, Event::Exited(exited), _)) => Ok(Some(exited)),
@@ -101,52 +103,14 @@ impl Connection {
 
     fn ask(&mut self, request: &Request, descriptors: &[BorrowedFd<'_>]) -> Result<(Event, Option<OwnedFd>), Error> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
-        self.send(&request.encode(self.last_id)?, descriptors)?;
+        socket::send(&self.socket, &request.encode(self.last_id)?, descriptors)?;
         loop {
-            match self.receive()? {
+            match socket::receive(&self.socket)? {
                 (0, Event::Exited(exited), _) => self.exits.push_back(exited),
                 (id, event, descriptor) if id == self.last_id => return Ok((event, descriptor)),
                 _ => return Err(Error::Unexpected),
             }
         }
-    }
-
-    fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(3))];
-        let mut ancillary = SendAncillaryBuffer::new(&mut space);
-        if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(descriptors)) {
-            return Err(Error::Message(DecodeError::BadValue { tag: 0 }));
-        }
-        match sendmsg(&self.socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL) {
-            Err(rustix::io::Errno::PIPE | rustix::io::Errno::CONNRESET) => Err(Error::Closed),
-            other => Ok(other.map(drop).map_err(io::Error::from)?),
-        }
-    }
-
-    fn receive(&self) -> Result<(u32, Event, Option<OwnedFd>), Error> {
-        let mut bytes = vec![0; MESSAGE_BYTES_MAX];
-        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-        let mut parts = [IoSliceMut::new(&mut bytes)];
-        let received = loop {
-            match recvmsg(&self.socket, &mut parts, &mut ancillary, RecvFlags::CMSG_CLOEXEC) {
-                Err(rustix::io::Errno::INTR) => {}
-                Err(rustix::io::Errno::CONNRESET) => return Err(Error::Closed),
-                other => break other.map_err(io::Error::from)?,
-            }
-        };
-        if received.bytes == 0 {
-            return Err(Error::Closed);
-        }
-        if received.flags.contains(ReturnFlags::TRUNC) {
-            return Err(Error::Message(DecodeError::TooLong { length: received.bytes }));
-        }
-        let descriptor = ancillary.drain().find_map(|message| match message {
-            RecvAncillaryMessage::ScmRights(mut descriptors) => descriptors.next(),
-            _ => None,
-        });
-        let (id, event) = Event::decode(&bytes[..received.bytes])?;
-        Ok((id, event, descriptor))
     }
 }
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use futures_core::future::BoxFuture;
+use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
 use crate::spec::{ContainerSpec, ExecSpec, Limits, PodSpec};
@@ -41,7 +42,8 @@ pub struct ContainerId {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PodState {
     pub id: String,
-    /// Of the pod process; its network namespace is `/proc/<pid>/ns/net`.
+    /// Of the pod process; its network namespace is `/proc/<pid>/ns/net`. 0: it is gone, and everything in it; what is left
+    /// is for [`Engine::remove_pod`], or is cleared by [`Engine::create_pod`].
     pub pid: u32,
     pub containers: Vec<ContainerState>,
 }
@@ -57,7 +59,8 @@ pub struct ContainerState {
 }
 
 /// How a container ended.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Exit {
     /// 128 + n when signal n ended it.
     pub code: i32,

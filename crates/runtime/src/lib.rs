@@ -7,7 +7,10 @@ mod connection;
 pub mod datagram;
 pub mod engine;
 mod holder;
+pub mod own;
+mod plan;
 mod program;
+mod socket;
 mod spawn;
 pub mod spec;
 

@@ -4,8 +4,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 /// A pod without its containers: namespaces and what they share.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct PodSpec {
     /// Names the pod for ever: a UID. Also the name of its folder and of its socket.
     pub id: String,
@@ -26,7 +29,8 @@ pub struct PodSpec {
 }
 
 /// Limits of a pod or a container. What is `None` is not limited.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Limits {
     /// Relative weight, as cgroup v1's `cpu.shares` (2 to 262144).
     pub cpu_shares: Option<u64>,

@@ -3,8 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
 
 mod container;
+mod engine;
 mod holder;
 mod inside;
 mod kills;
 mod lives;
+mod node;
 mod streams;
