@@ -1,5 +1,6 @@
 //! The translator: what the API says of Services, EndpointSlices and Ingresses becomes the plain configuration of this node's
 //! kernel and edge. Each part is a pure function of what the caches hold, run again when something that it reads has changed.
 
+pub mod ingress;
 pub mod view;
 pub mod zones;

@@ -55,6 +55,8 @@ pub struct Settings {
     pub redirect_to_https: bool,
     /// What the matched part of the path becomes.
     pub rewrite_prefix: Option<String>,
+    /// What the whole path becomes; the query stays.
+    pub rewrite_path: Option<String>,
     /// Bytes of a request's body; 0 for any number.
     pub body_bytes_max: u64,
     pub connect_timeout_ms: u64,
@@ -67,6 +69,7 @@ impl Default for Settings {
         Self {
             redirect_to_https: false,
             rewrite_prefix: None,
+            rewrite_path: None,
             body_bytes_max: 0,
             connect_timeout_ms: 2_000,
             read_timeout_ms: 60_000,

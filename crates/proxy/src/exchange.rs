@@ -376,6 +376,10 @@ fn lower_case<'a>(request: &Request, space: &'a mut [u8; HOST_BYTES_MAX]) -> Opt
 }
 
 fn rewritten(request: &Request, route: &Route) -> Option<Vec<u8>> {
+    if let Some(path) = &route.settings.rewrite_path {
+        let query = &request.target()[request.path().len()..];
+        return Some([path.as_bytes(), query].concat());
+    }
     let prefix = route.settings.rewrite_prefix.as_ref()?;
     let rest = request.target().get(route.matched..)?;
     let mut target = prefix.trim_end_matches('/').as_bytes().to_vec();

@@ -266,4 +266,7 @@ fn a_prefix_may_be_rewritten() {
     assert_eq!(client.ask("GET", "/api/x?y").text(), "o /v1/x?y 0");
     assert_eq!(client.ask("GET", "/api").text(), "o /v1/ 0");
     assert_eq!(client.ask("GET", "/apix").status, 404);
+    config.hosts[0].routes[0].settings.rewrite_path = Some("/x".to_owned());
+    running.edge.apply(&config);
+    assert_eq!(client.ask("GET", "/api/y?z").text(), "o /x?z 0");
 }
