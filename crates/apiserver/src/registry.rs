@@ -25,6 +25,7 @@ mod watch;
 pub(crate) use conform::json_type;
 pub use engine::Registry;
 pub use kinds::KindSet;
+pub use metadata::name_suffix;
 pub use object::ObjectError;
 
 use std::sync::Arc;

@@ -1,9 +1,17 @@
 //! Upstream's admission plugins, one a file, in upstream's order.
 
+pub(crate) mod amounts;
 mod certificates;
+mod classes;
 mod lifecycle;
+mod limits;
+mod node_restriction;
 mod priority;
 mod protection;
+pub(crate) mod references;
+mod resize;
+mod runtime_class;
+pub(crate) mod service_account;
 mod taints;
 mod tolerations;
 
@@ -12,11 +20,18 @@ use std::sync::Arc;
 use corten_apimachinery::status::Status;
 use corten_apiserver::admission::{Admission, AdmissionRequest};
 use corten_apiserver::auth::Authorizer;
+use corten_stdx::random::Random;
 
 pub use certificates::{CertificateApproval, CertificateSigning, CertificateSubjectRestriction};
+pub use classes::DefaultClass;
 pub use lifecycle::NamespaceLifecycle;
+pub use limits::LimitRanger;
+pub use node_restriction::NodeRestriction;
 pub use priority::Priority;
 pub use protection::StorageObjectInUseProtection;
+pub use resize::PersistentVolumeClaimResize;
+pub use runtime_class::RuntimeClass;
+pub use service_account::ServiceAccount;
 pub use taints::TaintNodesByCondition;
 pub use tolerations::DefaultTolerationSeconds;
 
@@ -28,16 +43,24 @@ pub fn chain(
     lookup: &Arc<dyn Lookup>,
     authorizer: &Arc<dyn Authorizer>,
     escalation: Escalation,
+    random: &Random,
 ) -> Vec<Arc<dyn Admission>> {
     vec![
         Arc::new(NamespaceLifecycle::new(lookup.clone())),
+        Arc::new(LimitRanger::new(lookup.clone())),
+        Arc::new(ServiceAccount::new(lookup.clone(), random.clone())),
+        Arc::new(NodeRestriction::new(lookup.clone(), authorizer.clone())),
         Arc::new(TaintNodesByCondition),
         Arc::new(Priority::new(lookup.clone())),
         Arc::new(DefaultTolerationSeconds),
+        Arc::new(DefaultClass::storage(lookup.clone())),
         Arc::new(StorageObjectInUseProtection),
+        Arc::new(PersistentVolumeClaimResize::new(lookup.clone())),
+        Arc::new(RuntimeClass::new(lookup.clone())),
         Arc::new(CertificateApproval::new(authorizer.clone())),
         Arc::new(CertificateSigning::new(authorizer.clone())),
         Arc::new(CertificateSubjectRestriction),
+        Arc::new(DefaultClass::ingress(lookup.clone())),
         Arc::new(escalation),
     ]
 }

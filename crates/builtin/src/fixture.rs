@@ -70,6 +70,7 @@ impl Cluster {
         let own = self.0.iter().filter(move |(of, _)| *of == resource);
         own.map(|(_, value)| {
             let head = Head {
+                namespace: value.str_at(&["metadata", "namespace"]).into(),
                 name: value.str_at(&["metadata", "name"]).into(),
                 uid: value.str_at(&["metadata", "uid"]).into(),
                 deleting: value.at(&["metadata", "deletionTimestamp"]).is_some(),

@@ -11,6 +11,7 @@ mod fixture;
 pub mod follow;
 pub mod install;
 pub mod lookup;
+pub mod node;
 pub mod rbac;
 pub mod seal;
 pub mod service;

@@ -16,6 +16,7 @@ use corten_builtin::bootstrap::Network;
 use corten_builtin::crd::controller::CustomResources;
 use corten_builtin::install::install;
 use corten_builtin::lookup::{FromRegistry, Lookup};
+use corten_builtin::node::NodeAuthorizer;
 use corten_builtin::rbac::Rbac;
 use corten_builtin::rbac::escalation::Escalation;
 use corten_builtin::rbac::feed::{Feed, aggregate};
@@ -57,7 +58,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let lookup = Arc::new(FromRegistry::default());
     let reads: Arc<dyn Lookup> = lookup.clone();
     let authorizer: Arc<dyn Authorizer> = Arc::new(rbac.clone());
-    let plugins = admission::chain(&reads, &authorizer, Escalation::new(rbac.clone(), server.clone()));
+    let plugins = admission::chain(&reads, &authorizer, Escalation::new(rbac.clone(), server.clone()), &random);
     let sealer = Arc::new(Sealing::new(keys, &SEALED));
     let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());
@@ -87,9 +88,11 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let mut connectors = Connectors::default();
     access::register(&mut connectors, &rbac, &clock);
     connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
-    let requests = TokenRequests { tokens, registry: registry.clone() };
+    let requests = TokenRequests { tokens: tokens.clone(), registry: registry.clone() };
     connectors.register("", "serviceaccounts", "token", Arc::new(requests));
-    let access = Access { authenticators, authorizers: vec![authorizer], anonymous: true };
+    let nodes = NodeAuthorizer::new(tokens.lookup.clone())?;
+    let authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(nodes), authorizer];
+    let access = Access { authenticators, authorizers, anonymous: true };
     Ok(Api::new(ApiConfig {
         registry,
         access,

@@ -75,12 +75,18 @@ pub(super) fn generate_name(value: &mut Value, random: &Random) -> bool {
         cut -= 1;
     }
     let mut name = base[..cut].to_owned();
-    for _ in 0..SUFFIX_LENGTH {
-        let letter = random.next_u64() % SUFFIX_LETTERS.len() as u64;
-        name.push(SUFFIX_LETTERS[usize::try_from(letter).expect("below the number of letters")].into());
-    }
+    name.push_str(&name_suffix(random));
     metadata.insert("name", name);
     true
+}
+
+/// What is put behind a prefix to make a name that nobody has: five letters that form no words.
+pub fn name_suffix(random: &Random) -> String {
+    let letter = |_| {
+        let letter = random.next_u64() % SUFFIX_LETTERS.len() as u64;
+        char::from(SUFFIX_LETTERS[usize::try_from(letter).expect("below the number of letters")])
+    };
+    (0..SUFFIX_LENGTH).map(letter).collect()
 }
 
 /// The namespace of the URL is the object's; one in the body must be the same.
