@@ -10,6 +10,7 @@ mod holder;
 pub mod own;
 mod plan;
 mod program;
+mod seccomp;
 mod socket;
 mod spawn;
 pub mod spec;

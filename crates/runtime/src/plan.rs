@@ -2,7 +2,7 @@
 //! process only executes. The defaults are those of containerd, so that images find what they expect.
 
 mod capabilities;
-mod devices;
+pub(crate) mod devices;
 mod failure;
 mod host;
 mod identity;
@@ -14,6 +14,7 @@ use std::path::Path;
 
 use corten_podspec::{Credentials, Output, Root, Setup, Start, Sysctl};
 
+pub(crate) use capabilities::bit as capability;
 pub(crate) use failure::{not_run, refused};
 pub(crate) use host::Host;
 pub(crate) use identity::Identity;
@@ -113,6 +114,11 @@ fn credentials(
         inheritable: 0,
         ambient: 0,
         no_new_privs: spec.security.no_new_privileges,
+        seccomp: if spec.security.privileged {
+            Box::default()
+        } else {
+            host.filters.program(&spec.security.seccomp, capabilities)?
+        },
         oom_score_adj: Some(spec.oom_score_adj),
         ..Credentials::default()
     })

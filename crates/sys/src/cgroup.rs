@@ -220,6 +220,14 @@ impl Group<'_> {
         file.map(|path| Write { path, value: "1".to_owned() }).into_iter().collect()
     }
 
+    /// Which devices may be used, where v1 has the controller: none but these, in v1's words (`c 1:3 rwm`).
+    pub fn devices(&self, allowed: &[String]) -> Vec<Write> {
+        let Some(root) = self.hierarchies.v1.get("devices") else { return Vec::new() };
+        let write = |file: &str, value: &str| Write { path: root.join(&self.name).join(file), value: value.to_owned() };
+        let allow = allowed.iter().map(|device| write("devices.allow", device));
+        [write("devices.deny", "a")].into_iter().chain(allow).collect()
+    }
+
     fn v1_folders(&self) -> BTreeSet<PathBuf> {
         self.hierarchies.v1.values().map(|root| root.join(&self.name)).collect()
     }

@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 4] = [
+pub(crate) const TEST: [Requirement; 5] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -37,6 +37,12 @@ pub(crate) const TEST: [Requirement; 4] = [
         probe: ("busybox", &["true"]),
         least: None,
         get: "apt-get install -y busybox-static",
+    },
+    Requirement {
+        what: "runc (our runtime is compared with it)",
+        probe: ("runc", &["--version"]),
+        least: None,
+        get: "apt-get install -y runc",
     },
 ];
 

@@ -12,7 +12,7 @@ use super::record::{ContainerRecord, check_name};
 use super::{Node, blocking};
 use crate::Error;
 use crate::engine::{ContainerId, ContainerState, EngineError, Event, Exit};
-use crate::plan::{self, Identity, Places, c_path, not_run, refused};
+use crate::plan::{self, Identity, Places, c_path, devices, not_run, refused};
 use crate::spec::{ContainerSpec, PodSpec};
 
 const KILL: i32 = 9;
@@ -133,7 +133,9 @@ fn prepare(node: &Node, pod: &PodSpec, id: &ContainerId, spec: &ContainerSpec, k
         let made = std::fs::create_dir_all(folder);
         made.map_err(|error| EngineError::Failed(format!("log folder {}: {error}", folder.display())))?;
     }
-    let (cgroup2, cgroup_joins) = node.groups.make_container(&node.groups.container(pod, id)?, &spec.limits)?;
+    let devices = devices::allowed(&spec.security, &devices::nodes(spec)?);
+    let group = node.groups.container(pod, id)?;
+    let (cgroup2, cgroup_joins) = node.groups.make_container(&group, &spec.limits, devices.as_deref())?;
     let (upper, work) = (c_path(node.files.upper(id))?, c_path(node.files.work(id))?);
     let places = Places { key, upper, work, cgroup2, cgroup_joins };
     let plan = plan::start(&node.host, pod, spec, &identity, places)?;

@@ -58,10 +58,19 @@ impl Groups {
     }
 
     /// Makes a container's group with its limits. Returns v2's group to be born in, and v1's files to join by.
-    pub(super) fn make_container(&self, name: &Path, limits: &Limits) -> Result<(CString, Vec<CString>), EngineError> {
+    /// `devices` are those that it may use; none: all.
+    pub(super) fn make_container(
+        &self,
+        name: &Path,
+        limits: &Limits,
+        devices: Option<&[String]>,
+    ) -> Result<(CString, Vec<CString>), EngineError> {
         self.make(name, limits)?;
         let group = self.hierarchies.group(name);
         apply(&group.kill_together()).map_err(|error| failed(&error))?;
+        if let Some(devices) = devices {
+            apply(&group.devices(devices)).map_err(|error| failed(&error))?;
+        }
         let joins = group.v1_joins().into_iter().map(c_path).collect::<Result<_, _>>()?;
         Ok((c_path(group.v2_folder().unwrap_or_default())?, joins))
     }

@@ -11,8 +11,9 @@ use rustix::fs::{major, minor};
 
 use super::c_path;
 use crate::engine::EngineError;
-use crate::spec::ContainerSpec;
+use crate::spec::{ContainerSpec, Security};
 
+const KIND: u32 = 0o170_000;
 const CHARACTER: u32 = 0o020_000;
 
 /// What every container has, of type character: name, major, minor.
@@ -37,13 +38,27 @@ const LINKS: [(&CStr, &CStr); 6] = [
 /// Folders and files of the host's /dev that a privileged container has its own of.
 const NOT_SHARED: [&str; 7] = ["pts", "shm", "fd", "mqueue", "console", ".lxc", ".udev"];
 
+/// What may be used beside the nodes that a container has: any node may be made, terminals may be used.
+const ALLOWED: [&str; 4] = ["c *:* m", "b *:* m", "c 5:2 rwm", "c 136:* rwm"];
+
+/// What a container may use, in the words of v1's control groups. Everything, for a privileged one.
+pub(crate) fn allowed(security: &Security, nodes: &[Device]) -> Option<Vec<String>> {
+    let own = nodes.iter().map(|node| {
+        let kind = if node.mode & KIND == CHARACTER { 'c' } else { 'b' };
+        format!("{kind} {}:{} rwm", node.major, node.minor)
+    });
+    (!security.privileged).then(|| ALLOWED.iter().map(|device| (*device).to_owned()).chain(own).collect())
+}
+
+/// One to a file that this kernel does not have is not made.
 pub(super) fn links() -> Vec<Symlink> {
     let link = |(path, target): &(&CStr, &CStr)| Symlink { path: (*path).to_owned(), target: (*target).to_owned() };
-    LINKS.iter().map(link).collect()
+    let has_core = Path::new("/proc/kcore").exists();
+    LINKS.iter().filter(|(path, _)| has_core || *path != c"/dev/core").map(link).collect()
 }
 
 /// The default ones, those that the container asks for, and all of the host for a privileged one.
-pub(super) fn nodes(spec: &ContainerSpec) -> Result<Vec<Device>, EngineError> {
+pub(crate) fn nodes(spec: &ContainerSpec) -> Result<Vec<Device>, EngineError> {
     let default = |(path, major, minor): &(&CStr, u32, u32)| {
         let path: CString = (*path).to_owned();
         Device { path, mode: CHARACTER | 0o666, major: *major, minor: *minor }
@@ -96,7 +111,7 @@ mod tests {
         let spec = ContainerSpec { devices: vec!["/dev/null".into()], ..ContainerSpec::default() };
         assert_eq!(nodes(&spec).unwrap().len(), DEFAULT.len());
         let null = node(Path::new("/dev/null")).unwrap();
-        assert_eq!((null.major, null.minor, null.mode & 0o170_000), (1, 3, CHARACTER));
+        assert_eq!((null.major, null.minor, null.mode & KIND), (1, 3, CHARACTER));
         let spec = ContainerSpec { devices: vec!["/etc/passwd".into()], ..ContainerSpec::default() };
         let error = nodes(&spec).unwrap_err();
         assert_eq!(error, EngineError::Invalid("device /etc/passwd: is no device".to_owned()));

@@ -10,9 +10,10 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, 
 
 use super::{capabilities, mounts};
 use crate::engine::EngineError;
+use crate::seccomp::Filters;
 
 /// What this machine and this process have.
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub(crate) struct Host {
     /// Those that this process has and may hand on.
     pub(crate) capabilities: u64,
@@ -20,6 +21,7 @@ pub(crate) struct Host {
     /// v1's hierarchies, by the options that they are mounted with.
     pub(crate) cgroup1: Vec<String>,
     pub(crate) has_cgroup2: bool,
+    pub(crate) filters: Filters,
 }
 
 impl Host {

@@ -9,4 +9,5 @@ mod inside;
 mod kills;
 mod lives;
 mod node;
+mod runc;
 mod streams;
