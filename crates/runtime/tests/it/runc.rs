@@ -23,9 +23,9 @@ section groups; for f in memory/memory.limit_in_bytes pids/pids.max cpu/cpu.shar
     memory.max pids.max cpu.max cpu.weight; do echo "$f"; $b cat /sys/fs/cgroup/$f 2>/dev/null; done
 section limits; ulimit -n; ulimit -Hn; ulimit -c; ulimit -u; ulimit -s; ulimit -l
 section env; $b env | $b sort
-section place; pwd; $b cat /proc/self/oom_score_adj; $b hostname; $b id; $b ls -ld /work /given
+section place; pwd; $b cat /proc/self/oom_score_adj; $b hostname; $b id; $b ls -ld /job /given
 section namespaces; $b cat /proc/self/cgroup; echo /proc/[0-9]*
-section refused; for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /sys/x /given/x /work/x; do
+section refused; for f in /proc/sys/kernel/hostname /proc/sysrq-trigger /sys/x /given/x /job/x; do
     if echo x 2>/dev/null > $f; then echo "$f written"; else echo "$f refused"; fi; done
 $b hostname other 2>&1; $b ln -s a /mnt/b 2>&1; $b mknod /dev/sda b 8 0 2>&1 && $b head -c 1 /dev/sda 2>&1
 section masked; $b ls /proc/acpi /sys/firmware 2>&1; $b head -c 1 /proc/timer_list | $b wc -c
@@ -174,13 +174,13 @@ fn difference(section: &str, ours: &BTreeMap<String, Vec<String>>, theirs: &[Str
 async fn compare(uid: u32, readonly: bool, no_new_privileges: bool) {
     let Some(mut node) = Node::new().await else { return };
     fs::create_dir(node.path("given")).unwrap();
-    for made in ["work", "given", "mnt", "sys"] {
+    for made in ["job", "given", "mnt", "sys"] {
         fs::create_dir(node.path("root").join(made)).unwrap();
     }
     fs::write(node.path("profile.json"), profile().to_string()).unwrap();
     let groups = [0, 7, 9];
     let mut spec = node.spec(SCRIPT);
-    spec.cwd = "/work".to_owned();
+    spec.cwd = "/job".to_owned();
     spec.readonly_root = readonly;
     spec.user = User { uid: Some(uid), supplemental_groups: groups.to_vec(), ..User::default() };
     spec.mounts = vec![Mount {
