@@ -5,6 +5,7 @@ pub mod access;
 pub mod admission;
 pub mod authn;
 pub mod bootstrap;
+pub mod connect;
 pub mod crd;
 #[cfg(test)]
 mod fixture;
