@@ -13,6 +13,7 @@ use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
 use corten_apiserver::registry::Registry;
 use corten_builtin::authn::ClientCertificates;
 use corten_builtin::bootstrap::Network;
+use corten_builtin::connect::{self, Dial, Ground};
 use corten_builtin::crd::controller::CustomResources;
 use corten_builtin::install::install;
 use corten_builtin::lookup::{FromRegistry, Lookup};
@@ -45,6 +46,8 @@ pub struct Base {
     /// Where others read the documents about tokens.
     pub external: SocketAddr,
     pub network: Network,
+    /// How nodes and pods are reached.
+    pub dial: Arc<dyn Dial>,
     pub clock: Clock,
     pub random: Random,
     pub tasks: Tasks,
@@ -52,7 +55,7 @@ pub struct Base {
 
 /// Makes an API server that has everything it begins with and knows who may do what.
 pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
-    let Base { store, keys, signing, external, network, clock, random, tasks } = base;
+    let Base { store, keys, signing, external, network, dial, clock, random, tasks } = base;
     let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
@@ -87,6 +90,14 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     token::routes(&mut routes, &tokens.keys, &external.to_string());
     let mut connectors = Connectors::default();
     access::register(&mut connectors, &rbac, &clock);
+    let ground = Ground {
+        lookup: lookup.clone(),
+        authorizer: authorizer.clone(),
+        dial,
+        random: random.clone(),
+        tasks: tasks.clone(),
+    };
+    connect::register(&mut connectors, &ground);
     connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
     let requests = TokenRequests { tokens: tokens.clone(), registry: registry.clone() };
     connectors.register("", "serviceaccounts", "token", Arc::new(requests));

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apiserver::http::tls::{Tls, TlsError, TlsMaterial};
+use corten_kubelet::server::Identity;
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
 use corten_stdx::task::Stopped;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use tokio::sync::watch;
 
+use crate::dial::{Connections, NodeClient};
 use crate::files::{FileError, write_private};
 use crate::kubeconfig;
-use crate::pki::{Leaf, Names, Pki, PkiError};
+use crate::pki::{Leaf, NODE_CLIENT, Names, Pki, PkiError};
 use crate::reach::node_address;
 
 /// The longest time between two looks at the clock, which may be set.
@@ -28,6 +31,8 @@ const SERVICE_NAMES: [&str; 5] =
 pub struct Certificates {
     pki: Pki,
     names: Names,
+    node: String,
+    node_names: Names,
     kubeconfig: PathBuf,
     server_url: String,
 }
@@ -40,6 +45,8 @@ pub enum CertificatesError {
     File(#[from] FileError),
     #[error(transparent)]
     Tls(#[from] TlsError),
+    #[error("the certificate that nodes are shown cannot be used")]
+    NodeClient(#[source] rustls::Error),
     #[error("a stored certificate or key is no PEM")]
     Pem(#[from] pem::Error),
 }
@@ -50,13 +57,25 @@ pub struct InUse {
     serving: Leaf,
     administrator: Leaf,
     front_proxy: Leaf,
+    node_serving: Leaf,
+    node_client: Leaf,
+}
+
+/// Who uses certificates, and takes a renewed one while it runs.
+pub struct Users {
+    pub tls: Arc<Tls>,
+    pub connections: Arc<Connections>,
+    pub node: watch::Sender<Identity>,
 }
 
 impl Certificates {
     /// `service` is the address of the `kubernetes` Service.
     pub fn new(pki: Pki, node: &str, listening: SocketAddr, service: Ipv4Addr, kubeconfig: &Path) -> Self {
         let server_url = kubeconfig::server_url(listening);
-        Self { pki, names: names(node, listening.ip(), service), kubeconfig: kubeconfig.to_owned(), server_url }
+        let names = names(node, listening.ip(), service);
+        let ips = names.ips.iter().copied().filter(|ip| *ip != IpAddr::V4(service)).collect();
+        let node_names = Names { dns: [node.to_owned()].into(), ips };
+        Self { pki, names, node: node.to_owned(), node_names, kubeconfig: kubeconfig.to_owned(), server_url }
     }
 
     pub fn server_url(&self) -> &str {
@@ -74,6 +93,8 @@ impl Certificates {
             serving: self.pki.serving(&self.names)?,
             administrator: self.pki.administrator()?,
             front_proxy: self.pki.front_proxy_client()?,
+            node_serving: self.pki.node_serving(&self.node, &self.node_names)?,
+            node_client: self.pki.node_client()?,
         };
         let text = kubeconfig::text(&self.server_url, self.pki.cluster_pem(), &in_use.administrator);
         write_private(&self.kubeconfig, text.as_bytes())?;
@@ -81,22 +102,31 @@ impl Certificates {
     }
 
     pub fn material(&self, in_use: &InUse) -> Result<TlsMaterial, CertificatesError> {
-        let serving = &in_use.serving;
-        Ok(TlsMaterial {
-            chain: vec![CertificateDer::from_pem_slice(serving.certificate_pem.as_bytes())?],
-            key: PrivateKeyDer::from_pem_slice(serving.key_pem.as_bytes())?,
-            client_roots: vec![self.pki.cluster_der().clone()],
-        })
+        let (certificate, key) = parsed(&in_use.serving)?;
+        Ok(TlsMaterial { chain: vec![certificate], key, client_roots: vec![self.pki.cluster_der().clone()] })
+    }
+
+    /// What the API server shows to nodes.
+    pub fn node_client(&self, in_use: &InUse) -> Result<NodeClient, CertificatesError> {
+        let (certificate, key) = parsed(&in_use.node_client)?;
+        Ok(NodeClient { certificate, key, root: self.pki.cluster_der().clone() })
+    }
+
+    /// Who this node's server is, and the one client that it serves.
+    pub fn node_identity(&self, in_use: &InUse) -> Result<Identity, CertificatesError> {
+        let (certificate, key) = parsed(&in_use.node_serving)?;
+        let client_root = self.pki.cluster_der().clone();
+        Ok(Identity { chain: vec![certificate], key, client_root, client_name: NODE_CLIENT.to_owned() })
     }
 
     /// Renews what has reached its half life, until it is told to stop.
-    pub async fn keep(self, mut in_use: InUse, tls: Arc<Tls>, clock: Clock, mut stopped: Stopped) {
+    pub async fn keep(self, mut in_use: InUse, users: Users, clock: Clock, mut stopped: Stopped) {
         loop {
             tokio::select! {
                 () = stopped.wait() => return,
                 () = tokio::time::sleep(until(in_use.renew_at_s(), &clock)) => {}
             }
-            match self.renew(&in_use, &tls) {
+            match self.renew(&in_use, &users) {
                 Ok(Some(renewed)) => in_use = renewed,
                 Ok(None) => {}
                 Err(error) => tracing::error!(error = %Chain(&error), "certificates could not be renewed"),
@@ -104,24 +134,31 @@ impl Certificates {
         }
     }
 
-    fn renew(&self, in_use: &InUse, tls: &Tls) -> Result<Option<InUse>, CertificatesError> {
+    fn renew(&self, in_use: &InUse, users: &Users) -> Result<Option<InUse>, CertificatesError> {
         let now = self.current()?;
         if now == *in_use {
             return Ok(None);
         }
-        tls.replace(self.material(&now)?)?;
+        users.tls.replace(self.material(&now)?)?;
+        users.connections.replace(self.node_client(&now)?).map_err(CertificatesError::NodeClient)?;
+        users.node.send_replace(self.node_identity(&now)?);
         Ok(Some(now))
     }
 }
 
 impl InUse {
     fn renew_at_s(&self) -> i64 {
-        [&self.serving, &self.administrator, &self.front_proxy]
+        [&self.serving, &self.administrator, &self.front_proxy, &self.node_serving, &self.node_client]
             .map(|leaf| leaf.renew_at_s)
             .into_iter()
             .min()
             .unwrap_or(0)
     }
+}
+
+fn parsed(leaf: &Leaf) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CertificatesError> {
+    let certificate = CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes())?;
+    Ok((certificate, PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes())?))
 }
 
 fn until(unix_s: i64, clock: &Clock) -> Duration {
@@ -158,13 +195,18 @@ mod tests {
         let certificates = Certificates::new(pki, "node-1", ([127, 0, 0, 1], 6443).into(), SERVICE, &kubeconfig);
         let in_use = certificates.current().expect("made");
         let tls = Tls::new(certificates.material(&in_use).expect("PEM"), clock.clone()).expect("usable");
+        let connections = Connections::new(certificates.node_client(&in_use).expect("PEM")).expect("usable");
+        let (node, identity) = watch::channel(certificates.node_identity(&in_use).expect("PEM"));
+        let first = identity.borrow().chain.clone();
+        let users = Users { tls: Arc::new(tls), connections: Arc::new(connections), node };
         let before = std::fs::read_to_string(&kubeconfig).expect("written");
         assert!(before.contains("server: https://127.0.0.1:6443"));
-        assert!(certificates.renew(&in_use, &tls).expect("looked").is_none(), "nothing is due");
+        assert!(certificates.renew(&in_use, &users).expect("looked").is_none(), "nothing is due");
         assert_eq!(until(in_use.renew_at_s(), &clock), LOOK_EVERY);
         clock.advance(Duration::from_secs(16 * 24 * 3600));
         assert_eq!(until(in_use.renew_at_s(), &clock), Duration::from_secs(1), "overdue, but not at once for ever");
-        let renewed = certificates.renew(&in_use, &tls).expect("renewed").expect("all are due");
+        let renewed = certificates.renew(&in_use, &users).expect("renewed").expect("all are due");
+        assert_ne!(identity.borrow().chain, first, "the node's server has a new one, too");
         assert!(renewed.renew_at_s() > clock.now_s() + 14 * 24 * 3600);
         assert_ne!(std::fs::read_to_string(&kubeconfig).expect("written"), before);
     }

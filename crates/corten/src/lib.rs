@@ -5,6 +5,7 @@ pub mod args;
 pub mod certificates;
 pub mod controllers;
 pub mod datadir;
+pub mod dial;
 pub mod files;
 pub mod image;
 pub mod keys;

@@ -21,6 +21,9 @@ pub use leaf::Leaf;
 
 use crate::files::{FileError, read_if_there, write_private};
 
+/// The API server to the servers of nodes, by the name that upstream's tools give it.
+pub const NODE_CLIENT: &str = "kube-apiserver-kubelet-client";
+
 const DAY_S: i64 = 24 * 3600;
 const AUTHORITY_S: i64 = 3652 * DAY_S;
 const LEAF_S: i64 = 30 * DAY_S;
@@ -112,6 +115,30 @@ impl Pki {
             usage: ExtendedKeyUsagePurpose::ClientAuth,
         };
         self.leaf(&self.front_proxy, &wanted)
+    }
+
+    /// The certificate of a node's own server.
+    pub fn node_serving(&self, node: &str, names: &Names) -> Result<Leaf, PkiError> {
+        let wanted = leaf::Wanted {
+            file: "kubelet",
+            common_name: &format!("system:node:{node}"),
+            organization: Some("system:nodes"),
+            names: names.clone(),
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+        };
+        self.leaf(&self.cluster, &wanted)
+    }
+
+    /// The certificate with which the API server comes to the servers of nodes. To itself it is a user without rights.
+    pub fn node_client(&self) -> Result<Leaf, PkiError> {
+        let wanted = leaf::Wanted {
+            file: "apiserver-kubelet-client",
+            common_name: NODE_CLIENT,
+            organization: None,
+            names: Names::default(),
+            usage: ExtendedKeyUsagePurpose::ClientAuth,
+        };
+        self.leaf(&self.cluster, &wanted)
     }
 
     /// The stored leaf if it is still good, else a new one.

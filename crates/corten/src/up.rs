@@ -13,11 +13,13 @@ use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 use corten_store::Store;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
 
 use crate::api::{self, Base};
 use crate::args::{Controllers, Up};
-use crate::certificates::Certificates;
+use crate::certificates::{Certificates, Users};
 use crate::datadir::DataDir;
+use crate::dial::Connections;
 use crate::pki::Pki;
 use crate::progress::Progress;
 use crate::ranges::Ranges;
@@ -63,6 +65,8 @@ async fn serve(
     let certificates = Certificates::new(pki, &node_name(settings), address, ranges.api(), &kubeconfig);
     let in_use = certificates.current()?;
     let tls = Arc::new(Tls::new(certificates.material(&in_use)?, clock.clone())?);
+    let connections = Arc::new(Connections::new(certificates.node_client(&in_use)?)?);
+    let (identity, _) = watch::channel(certificates.node_identity(&in_use)?);
     progress.part("certificates", &dir.join("pki").display().to_string())?;
 
     let keys = keys::open(&dir.join("keys"), &random)?;
@@ -78,6 +82,7 @@ async fn serve(
         signing,
         external,
         network,
+        dial: connections.clone(),
         clock: clock.clone(),
         random: random.clone(),
         tasks: tasks_of,
@@ -95,7 +100,8 @@ async fn serve(
         node::start(settings, &name, dir, &ranges, &api, &clock, &tasks).await?;
         progress.part("node", &name)?;
     }
-    tasks.spawn("certificates", certificates.keep(in_use, tls, clock, tasks.stopped()));
+    let users = Users { tls, connections, node: identity };
+    tasks.spawn("certificates", certificates.keep(in_use, users, clock, tasks.stopped()));
     progress.done(&kubeconfig)?;
 
     tokio::select! {
