@@ -67,9 +67,15 @@ pub fn run(image: &Image) -> anyhow::Result<()> {
 
 impl Common {
     fn store(&self) -> anyhow::Result<Store> {
+        self.store_with(Vec::new())
+    }
+
+    /// With registries that are asked without encryption.
+    fn store_with(&self, plain_http: Vec<String>) -> anyhow::Result<Store> {
         let content = datadir::content(&self.data_dir)?;
         let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
-        Store::open(&content, Settings::new(clock, Random::system(), Tasks::new())).map_err(advise)
+        let settings = Settings { plain_http, ..Settings::new(clock, Random::system(), Tasks::new()) };
+        Store::open(&content, settings).map_err(advise)
     }
 }
 

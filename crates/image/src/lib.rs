@@ -1,9 +1,9 @@
 //! Images of a node: what they are ([`Image`]) and where they come from ([`Images`]); and the store that keeps them unpacked on
 //! disk ([`Store`]), fed by archives, folders and registries.
 
-use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::{fmt, io};
 
 use corten_stdx::error::Chain;
 use futures_core::future::BoxFuture;
@@ -14,7 +14,9 @@ mod from_root;
 mod import;
 mod manifest;
 mod plan;
+mod pull;
 mod reference;
+mod registry;
 mod store;
 mod unpack;
 
@@ -90,12 +92,18 @@ impl ImageError {
 }
 
 /// Name and password of a registry, from an image pull secret.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq, Hash)]
 pub struct Credentials {
     /// Host, with port and path prefix where the secret has one.
     pub registry: String,
     pub username: String,
     pub password: String,
+}
+
+impl fmt::Debug for Credentials {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Credentials({} at {})", self.username, self.registry)
+    }
 }
 
 /// The images of this node.

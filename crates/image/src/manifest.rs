@@ -12,6 +12,14 @@ pub(crate) const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub(crate) const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 const DOCKER_CONFIG: &str = "application/vnd.docker.container.image.v1+json";
 
+/// What a registry may send when it is asked for an image.
+pub(crate) const MANIFEST_TYPES: [&str; 4] = [
+    OCI_MANIFEST,
+    "application/vnd.oci.image.index.v1+json",
+    "application/vnd.docker.distribution.manifest.v2+json",
+    "application/vnd.docker.distribution.manifest.list.v2+json",
+];
+
 /// Bytes of a manifest or an index; registries promise no more.
 pub(crate) const MANIFEST_BYTES_MAX: u64 = 4 << 20;
 /// Bytes of a configuration.

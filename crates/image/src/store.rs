@@ -10,6 +10,7 @@ use std::fs::{DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
@@ -19,6 +20,7 @@ use futures_core::future::BoxFuture;
 use crate::digest::Digest;
 use crate::manifest::ConfigFile;
 use crate::plan::{Plan, Staged};
+use crate::pull::Pulls;
 use crate::reference::Reference;
 use crate::{Credentials, Image, ImageError, Images, Platform};
 
@@ -31,6 +33,7 @@ pub(crate) use workspace::Workspace;
 
 /// Bytes that one layer may unpack to.
 const LAYER_BYTES_MAX: u64 = 64 << 30;
+const STALL_MAX: Duration = Duration::from_secs(30);
 
 /// What a store is told about its surroundings.
 #[derive(Clone, Debug)]
@@ -42,12 +45,24 @@ pub struct Settings {
     pub platform: Platform,
     /// Bytes that one layer may unpack to: the end of decompression bombs.
     pub layer_bytes_max: u64,
+    /// Registries that are asked without encryption; those on this machine always are.
+    pub plain_http: Vec<String>,
+    /// How long a registry may be silent in the midst of something.
+    pub stall_max: Duration,
 }
 
 impl Settings {
     /// For this machine.
     pub fn new(clock: Clock, random: Random, tasks: Tasks) -> Self {
-        Self { clock, random, tasks, platform: Platform::host(), layer_bytes_max: LAYER_BYTES_MAX }
+        Self {
+            clock,
+            random,
+            tasks,
+            platform: Platform::host(),
+            layer_bytes_max: LAYER_BYTES_MAX,
+            plain_http: Vec::new(),
+            stall_max: STALL_MAX,
+        }
     }
 }
 
@@ -60,6 +75,7 @@ struct Inner {
     root: PathBuf,
     settings: Settings,
     loaded: Mutex<Loaded>,
+    pulls: Pulls,
 }
 
 /// The index as it was last read.
@@ -88,7 +104,7 @@ impl Store {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&part);
             made.map_err(|error| ImageError::io(&format!("the image store {}", part.display()), error))?;
         }
-        let inner = Inner { root: path.to_owned(), settings, loaded: Mutex::default() };
+        let inner = Inner { root: path.to_owned(), settings, loaded: Mutex::default(), pulls: Pulls::default() };
         let store = Self(Arc::new(inner));
         store.clean()?;
         drop(store.load()?);
@@ -97,6 +113,10 @@ impl Store {
 
     pub fn settings(&self) -> &Settings {
         &self.0.settings
+    }
+
+    pub(crate) fn pulls(&self) -> &Pulls {
+        &self.0.pulls
     }
 
     /// Removes an image's name; the image goes with its last tag, or at once when it is named by id or digest. What is in
@@ -358,9 +378,9 @@ impl Images for Store {
     fn pull<'a>(
         &'a self,
         reference: &'a str,
-        _credentials: &'a [Credentials],
+        credentials: &'a [Credentials],
     ) -> BoxFuture<'a, Result<Arc<Image>, ImageError>> {
-        Box::pin(async move { self.find(reference)?.ok_or_else(|| not_here(reference)) })
+        Box::pin(self.pull_image(reference, credentials))
     }
 
     fn list(&self) -> Vec<Arc<Image>> {

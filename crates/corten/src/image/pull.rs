@@ -21,6 +21,9 @@ pub(super) struct Pull {
     /// Read the account's password from standard input.
     #[arg(long, requires = "username")]
     password_stdin: bool,
+    /// Ask the registry without encryption; one on this machine always is.
+    #[arg(long)]
+    insecure: bool,
 }
 
 impl Pull {
@@ -28,7 +31,8 @@ impl Pull {
         let reference = Reference::parse(&self.reference).map_err(advise)?;
         let credentials = self.credentials(&reference)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
-        let store = self.common.store()?;
+        let plain = self.insecure.then(|| reference.registry().to_owned());
+        let store = self.common.store_with(plain.into_iter().collect())?;
         let image = runtime.block_on(store.pull(&self.reference, &credentials)).map_err(advise)?;
         list::print_names(&[image], self.common.output);
         Ok(())

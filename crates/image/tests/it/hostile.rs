@@ -1,5 +1,7 @@
 //! Layers that mean harm, or are damaged. Each is refused with its reason, and nothing of it is left.
 
+use std::process::Command;
+
 use corten_image::{Digest, ImageError, Images as _, Settings, Store};
 use tar::EntryType;
 
@@ -188,4 +190,39 @@ fn a_second_layer_that_is_damaged_takes_the_first_along() {
     let mut bad = Packed::new(&Layer::new().file("b", b"x").tar(), GZIP);
     bad.diff_id = Digest::of(b"something else");
     refuse_by(settings(), &[good, bad], "its tar has the digest");
+}
+
+/// A file system of a megabyte, gone with the value.
+struct Small(tempfile::TempDir);
+
+impl Small {
+    fn mount() -> Self {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut command = Command::new("mount");
+        command.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path());
+        assert!(command.status().expect("mount(8)").success(), "needs root");
+        Self(dir)
+    }
+}
+
+impl Drop for Small {
+    fn drop(&mut self) {
+        let unmounted = Command::new("umount").arg(self.0.path()).status();
+        assert!(unmounted.is_ok_and(|status| status.success()) || std::thread::panicking());
+    }
+}
+
+#[test]
+fn a_full_disk() {
+    let disk = Small::mount();
+    let content = disk.0.path().join("content");
+    let store = Store::open(&content, settings()).expect("opens");
+    let dir = tempfile::tempdir().expect("a directory");
+    let big = Packed::new(&Layer::new().file("a", &vec![7; 4 << 20]).tar(), GZIP);
+    let error = import(&store, dir.path(), &[big]).expect_err("no space");
+    assert!(matches!(error, ImageError::NoSpace { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("no space left for the layer sha256:"), "{error}");
+    assert_eq!(leftovers(&content), [""; 0]);
+    let small = Packed::new(&Layer::new().file("a", b"x").tar(), GZIP);
+    import(&store, dir.path(), &[small]).expect("there is room again");
 }

@@ -2,5 +2,7 @@
 
 mod hostile;
 mod layout;
+mod pull;
+mod registry;
 mod roots;
 mod store;
