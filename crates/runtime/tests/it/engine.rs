@@ -1,14 +1,14 @@
 //! The runtime as a node uses it.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Write};
 use std::time::Duration;
 
 use corten_runtime::engine::{ContainerId, Engine, EngineError, Event, Streams};
-use corten_runtime::spec::{ExecSpec, Limits};
+use corten_runtime::spec::{ContainerSpec, ExecSpec, Limits};
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::container::LIMIT;
+use crate::container::{LIMIT, wait_until};
 use crate::node::{Node, eventually, log};
 
 fn id(pod: &str) -> ContainerId {
@@ -166,6 +166,48 @@ async fn a_program_runs_beside_the_containers_own() {
     node.own.remove_pod("a").await.unwrap();
     assert!(matches!(node.own.exec(&id("a"), &none, Streams::default()).await, Err(EngineError::Gone(_))));
     assert!(node.events.try_recv().is_ok_and(|event| matches!(event, Event::Exited(..))));
+}
+
+/// Reads until the text has come; a terminal may have nothing yet.
+fn read_until(from: &mut File, wanted: &str) {
+    let mut text = String::new();
+    let mut bytes = [0; 256];
+    assert!(
+        wait_until(|| {
+            match from.read(&mut bytes) {
+                Ok(length) => text.push_str(str::from_utf8(&bytes[..length]).unwrap()),
+                Err(error) => assert_eq!(error.kind(), std::io::ErrorKind::WouldBlock, "{text:?}"),
+            }
+            text.contains(wanted)
+        }),
+        "{text:?} without {wanted:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn terminals_and_attached_streams_outlive_a_restart() {
+    let Some(mut node) = Node::new().await else { return };
+    node.pod("a").await;
+    let script = "while read line; do echo got $line; done; echo end";
+    node.start("a", &ContainerSpec { tty: true, stdin: true, ..node.spec(script) }).await.unwrap();
+    let args = ["sh", "-c", "read line; echo $TERM; busybox tty; exit $line"].map(str::to_owned).to_vec();
+    let running = node.own.exec(&id("a"), &ExecSpec { args, tty: true }, Streams::default()).await.unwrap();
+    let mut terminal = File::from(running.terminal.unwrap());
+    terminal.write_all(b"5\n").unwrap();
+    read_until(&mut terminal, "xterm\r\n/dev/pts/1\r\n");
+    assert_eq!(running.exit.await.unwrap().code, 5);
+    for word in ["one", "two"] {
+        let attached = node.own.attach(&id("a"), true).await.unwrap();
+        assert!(attached.terminal && attached.stderr.is_none());
+        let mut out = File::from(attached.stdout.unwrap());
+        File::from(attached.input.unwrap()).write_all(format!("{word}\n").as_bytes()).unwrap();
+        read_until(&mut out, &format!("got {word}\r\n"));
+        node.restart().await;
+    }
+    let watching = node.own.attach(&id("a"), false).await.unwrap();
+    assert!(watching.input.is_none());
+    node.own.remove_pod("a").await.unwrap();
+    assert!(matches!(node.own.attach(&id("a"), false).await, Err(EngineError::Gone(_))));
 }
 
 #[tokio::test(flavor = "multi_thread")]
