@@ -1,6 +1,7 @@
 //! Control groups of both versions. Which hierarchy has which controller is found per controller, never by a mode: on hybrid
 //! machines most controllers sit in v1 and some in v2. A group is one name in every hierarchy that is used.
 
+mod devices;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,6 +9,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use devices::Device;
 pub use usage::Usage;
 
 /// The controllers that are used where they exist.
@@ -218,14 +220,6 @@ impl Group<'_> {
         let folder = self.v2_folder().filter(|_| self.hierarchies.v2_controllers.contains("memory"));
         let file = folder.map(|folder| folder.join("memory.oom.group"));
         file.map(|path| Write { path, value: "1".to_owned() }).into_iter().collect()
-    }
-
-    /// Which devices may be used, where v1 has the controller: none but these, in v1's words (`c 1:3 rwm`).
-    pub fn devices(&self, allowed: &[String]) -> Vec<Write> {
-        let Some(root) = self.hierarchies.v1.get("devices") else { return Vec::new() };
-        let write = |file: &str, value: &str| Write { path: root.join(&self.name).join(file), value: value.to_owned() };
-        let allow = allowed.iter().map(|device| write("devices.allow", device));
-        [write("devices.deny", "a")].into_iter().chain(allow).collect()
     }
 
     fn v1_folders(&self) -> BTreeSet<PathBuf> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
-use corten_sys::cgroup::{self, Hierarchies, UNLIMITED, apply};
+use corten_sys::cgroup::{self, Device, Hierarchies, UNLIMITED, apply};
 
 use crate::engine::{ContainerId, EngineError, Usage};
 use crate::plan::c_path;
@@ -63,13 +63,13 @@ impl Groups {
         &self,
         name: &Path,
         limits: &Limits,
-        devices: Option<&[String]>,
+        devices: Option<&[Device]>,
     ) -> Result<(CString, Vec<CString>), EngineError> {
         self.make(name, limits)?;
         let group = self.hierarchies.group(name);
         apply(&group.kill_together()).map_err(|error| failed(&error))?;
         if let Some(devices) = devices {
-            apply(&group.devices(devices)).map_err(|error| failed(&error))?;
+            group.allow_devices(devices).map_err(|error| failed(&error))?;
         }
         let joins = group.v1_joins().into_iter().map(c_path).collect::<Result<_, _>>()?;
         Ok((c_path(group.v2_folder().unwrap_or_default())?, joins))

@@ -7,6 +7,7 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use corten_podspec::{Device, Symlink};
+use corten_sys::cgroup::Device as Allowed;
 use rustix::fs::{major, minor};
 
 use super::c_path;
@@ -39,15 +40,22 @@ const LINKS: [(&CStr, &CStr); 6] = [
 const NOT_SHARED: [&str; 7] = ["pts", "shm", "fd", "mqueue", "console", ".lxc", ".udev"];
 
 /// What may be used beside the nodes that a container has: any node may be made, terminals may be used.
-const ALLOWED: [&str; 4] = ["c *:* m", "b *:* m", "c 5:2 rwm", "c 136:* rwm"];
+const ALLOWED: [Allowed; 4] = [
+    Allowed { block: false, major: None, minor: None, only_nodes: true },
+    Allowed { block: true, major: None, minor: None, only_nodes: true },
+    Allowed { block: false, major: Some(5), minor: Some(2), only_nodes: false },
+    Allowed { block: false, major: Some(136), minor: None, only_nodes: false },
+];
 
-/// What a container may use, in the words of v1's control groups. Everything, for a privileged one.
-pub(crate) fn allowed(security: &Security, nodes: &[Device]) -> Option<Vec<String>> {
-    let own = nodes.iter().map(|node| {
-        let kind = if node.mode & KIND == CHARACTER { 'c' } else { 'b' };
-        format!("{kind} {}:{} rwm", node.major, node.minor)
+/// What a container may use. None: everything, for a privileged one.
+pub(crate) fn allowed(security: &Security, nodes: &[Device]) -> Option<Vec<Allowed>> {
+    let own = nodes.iter().map(|node| Allowed {
+        block: node.mode & KIND != CHARACTER,
+        major: Some(node.major),
+        minor: Some(node.minor),
+        only_nodes: false,
     });
-    (!security.privileged).then(|| ALLOWED.iter().map(|device| (*device).to_owned()).chain(own).collect())
+    (!security.privileged).then(|| ALLOWED.into_iter().chain(own).collect())
 }
 
 /// One to a file that this kernel does not have is not made.

@@ -10,4 +10,5 @@ mod kills;
 mod lives;
 mod node;
 mod runc;
+mod shapes;
 mod streams;
