@@ -24,7 +24,7 @@ pub use digest::{Digest, NoDigest};
 pub use from_root::Recipe;
 pub use manifest::Platform;
 pub use reference::Reference;
-pub use store::{Settings, Store};
+pub use store::{Collected, Settings, Space, Store};
 
 /// An image whose layers are unpacked on this node.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

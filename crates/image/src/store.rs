@@ -24,10 +24,12 @@ use crate::pull::Pulls;
 use crate::reference::Reference;
 use crate::{Credentials, Image, ImageError, Images, Platform};
 
+mod collect;
 mod index;
 mod usage;
 mod workspace;
 
+pub use collect::{Collected, Space};
 use index::{Index, Layer, Record, Stamp, Turn};
 pub(crate) use workspace::Workspace;
 
@@ -75,6 +77,8 @@ struct Inner {
     root: PathBuf,
     settings: Settings,
     loaded: Mutex<Loaded>,
+    /// When images were asked for, by id: whoever asks is about to use them.
+    asked_ms: Mutex<BTreeMap<String, i64>>,
     pulls: Pulls,
 }
 
@@ -104,7 +108,13 @@ impl Store {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(&part);
             made.map_err(|error| ImageError::io(&format!("the image store {}", part.display()), error))?;
         }
-        let inner = Inner { root: path.to_owned(), settings, loaded: Mutex::default(), pulls: Pulls::default() };
+        let inner = Inner {
+            root: path.to_owned(),
+            settings,
+            loaded: Mutex::default(),
+            asked_ms: Mutex::default(),
+            pulls: Pulls::default(),
+        };
         let store = Self(Arc::new(inner));
         store.clean()?;
         drop(store.load()?);
@@ -124,7 +134,7 @@ impl Store {
     pub fn remove(&self, reference: &str) -> Result<Vec<String>, ImageError> {
         let gone = {
             let turn = self.turn()?;
-            let found = self.find(reference)?;
+            let found = self.lookup(reference)?;
             let image = found.ok_or_else(|| not_here(reference))?;
             let name = key(reference)?;
             if image.tags.contains(&name) && image.tags.len() > 1 {
@@ -200,7 +210,7 @@ impl Store {
         self.name(&mut index, plan, files.into_keys(), names);
         index.write(&self.index_path())?;
         drop(turn);
-        self.find(&plan.id.to_string())?.ok_or_else(|| not_here(&what))
+        self.lookup(&plan.id.to_string())?.ok_or_else(|| not_here(&what))
     }
 
     /// A layer that was unpacked twice at the same time is placed once.
@@ -262,6 +272,20 @@ impl Store {
             workspace::discard(&self.blob_path(blob), &trash, random)?;
         }
         Ok(())
+    }
+
+    fn lookup(&self, reference: &str) -> Result<Option<Arc<Image>>, ImageError> {
+        let name = key(reference)?;
+        let loaded = self.load()?;
+        Ok(loaded.names.get(&name).map(|at| loaded.images[*at].clone()))
+    }
+
+    /// When images were asked for; those that are gone are forgotten.
+    fn asked(&self) -> BTreeMap<String, i64> {
+        let known = self.list();
+        let mut asked_ms = self.0.asked_ms.lock().unwrap_or_else(PoisonError::into_inner);
+        asked_ms.retain(|id, _| known.iter().any(|image| image.id == *id));
+        asked_ms.clone()
     }
 
     /// What has no name in the index is of an interrupted change.
@@ -370,9 +394,12 @@ impl Loaded {
 
 impl Images for Store {
     fn find(&self, reference: &str) -> Result<Option<Arc<Image>>, ImageError> {
-        let name = key(reference)?;
-        let loaded = self.load()?;
-        Ok(loaded.names.get(&name).map(|at| loaded.images[*at].clone()))
+        let found = self.lookup(reference)?;
+        if let Some(image) = &found {
+            let mut asked_ms = self.0.asked_ms.lock().unwrap_or_else(PoisonError::into_inner);
+            asked_ms.insert(image.id.clone(), self.0.settings.clock.now_ms());
+        }
+        Ok(found)
     }
 
     fn pull<'a>(

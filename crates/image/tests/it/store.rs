@@ -1,8 +1,10 @@
 //! The store: names, archives, several processes, and what a crash leaves.
 
 use std::path::Path;
+use std::time::Duration;
 
-use corten_image::{Image, ImageError, Images as _, Recipe, Reference, Store};
+use corten_image::{Collected, Image, ImageError, Images as _, Recipe, Reference, Settings, Space, Store};
+use corten_stdx::clock::Clock;
 use serde_json::{Value, json};
 
 use crate::layout::{
@@ -223,4 +225,34 @@ fn many_at_once_lose_nothing() {
     }
     let tags: Vec<_> = (0..6).map(|n| find(&first, &format!("many:{n}")).expect("there")).collect();
     assert_eq!((first.list().len(), &tags[0]), (3, &tags[1]));
+}
+
+#[test]
+fn images_are_collected_when_the_disk_fills() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let content = dir.path().join("content");
+    let clock = Clock::manual(1_000_000);
+    let store = Store::open(&content, Settings { clock: clock.clone(), ..settings() }).expect("opens");
+    let image = import(&store, dir.path(), &[layer("a")]).expect("imported");
+    let layers = [layer("b")];
+    let other = Layout::new(dir.path().join("other"));
+    other.index(&[named(other.image(&layers, &config(&layers, &here())), "other:1")]);
+    store.import(other.path(), None).expect("imported");
+    let full = Space { capacity_bytes: 1000, available_bytes: 10 };
+
+    assert_eq!(store.collect(&full).expect("collected").images, [""; 0], "everything is new");
+    clock.advance(Duration::from_secs(3600));
+    let roomy = Space { capacity_bytes: 1000, available_bytes: 500 };
+    assert_eq!(store.collect(&roomy).expect("collected"), Collected::default());
+    store.set_in_use(vec![image.id.clone()]);
+    assert_eq!(store.collect(&full).expect("collected").images.len(), 1);
+    assert_eq!((find(&store, "other:1"), find(&store, "test:1")), (None, Some(image.id.clone())));
+    assert!(image.layers[0].join("a").is_file());
+
+    store.set_in_use(Vec::new());
+    assert_eq!(store.collect(&full).expect("collected").images, [""; 0], "it was used until now");
+    clock.advance(Duration::from_secs(3600));
+    assert_eq!(store.collect(&full).expect("collected").images, std::slice::from_ref(&image.id));
+    assert_eq!(leftovers(&content), [""; 0]);
+    assert!(store.space().expect("known").capacity_bytes > 0);
 }
