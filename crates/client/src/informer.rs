@@ -289,6 +289,13 @@ impl Informers {
     }
 }
 
+/// Resolves when an informer is ended. That nobody can end it any more, since the pool is gone, is no end of it.
+async fn told(end: &mut watch::Receiver<bool>) {
+    if end.wait_for(|end| *end).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+}
+
 /// Reads a kind into a sink.
 struct Reflector {
     client: Client,
@@ -310,7 +317,7 @@ impl Reflector {
             let ended = tokio::select! {
                 biased;
                 () = stopped.wait() => return,
-                _ = end.wait_for(|end| *end) => return,
+                () = told(&mut end) => return,
                 ended = self.once() => ended,
             };
             if self.clock.now_ms() - since_ms >= HEALTHY_MS {
@@ -326,7 +333,7 @@ impl Reflector {
             };
             tokio::select! {
                 () = stopped.wait() => return,
-                _ = end.wait_for(|end| *end) => return,
+                () = told(&mut end) => return,
                 () = self.clock.sleep(pause) => {}
             }
         }

@@ -196,6 +196,22 @@ async fn everything_converges_whatever_fails() {
 }
 
 #[tokio::test]
+async fn an_informer_outlives_its_pool() {
+    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
+    let server = Server::new(random.clone(), true);
+    server.0.faults.store(false, Ordering::SeqCst);
+    let client = Client::new(Arc::new(server.clone()), "simulation");
+    let things = Informers::new(client, clock, random, tasks.clone()).of::<Wants>(Scope::all(THINGS));
+    things.synced().await;
+    thing(&server, "a", 1);
+    for _ in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(things.cache().len(), 1);
+    assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
 async fn a_controller_begins_when_it_leads() {
     let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
     let server = Server::new(random.clone(), true);
