@@ -2,6 +2,7 @@
 //! in their records. This file holds the vocabulary; the verbs are one file each below.
 
 mod admit;
+mod amend;
 mod conform;
 mod create;
 mod delete;
@@ -22,6 +23,7 @@ pub(crate) mod storage;
 mod update;
 mod watch;
 
+pub use amend::Preconditions;
 pub(crate) use conform::json_type;
 pub use engine::Registry;
 pub use kinds::KindSet;

@@ -4,15 +4,18 @@
 pub mod access;
 pub mod admission;
 pub mod authn;
+pub mod binding;
 pub mod bootstrap;
 pub mod connect;
 pub mod crd;
+pub mod eviction;
 #[cfg(test)]
 mod fixture;
 pub mod follow;
 pub mod install;
 pub mod lookup;
 pub mod node;
+mod pods;
 pub mod rbac;
 pub mod seal;
 pub mod service;

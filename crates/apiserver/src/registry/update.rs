@@ -194,7 +194,7 @@ impl Rewrite<'_> {
     }
 
     /// One conditional write: the new object, or the deletion that it completes.
-    async fn commit(&self, home: &Arc<KindInfo>, entry: &Entry, new: &Value) -> Result<Shown, WriteError> {
+    pub(super) async fn commit(&self, home: &Arc<KindInfo>, entry: &Entry, new: &Value) -> Result<Shown, WriteError> {
         let kind = &self.target.kind;
         let storage = &self.registry.0.storage;
         let next = to_storage(kind, new)?;
@@ -319,11 +319,16 @@ fn completes_deletion(kind: &KindInfo, new: &Value) -> bool {
 
 /// Upstream's text for a body whose UID is another object's.
 fn uid_mismatch(target: &Target, asked: &str, stored: &str) -> Status {
+    mismatch(target, "UID", asked, stored)
+}
+
+/// Upstream's text for a precondition that the stored object does not fulfil.
+pub(super) fn mismatch(target: &Target, what: &str, asked: &str, stored: &str) -> Status {
     let kind = &target.kind;
     let key = key::absolute(kind, &target.namespace, &target.name);
     let why = format!(
         "StorageError: invalid object, Code: 4, Key: {}, ResourceVersion: 0, AdditionalErrorMsg: Precondition failed: \
-         UID in precondition: {asked}, UID in object meta: {stored}",
+         {what} in precondition: {asked}, {what} in object meta: {stored}",
         key.escape_ascii()
     );
     Status::conflict(&kind.gvk.group, &kind.plural, &target.name, &why)
