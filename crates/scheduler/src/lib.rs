@@ -1,4 +1,5 @@
-//! Where a pod runs: kube-scheduler's default profile as pure functions.
+//! Where a pod runs: kube-scheduler's default profile as pure functions, and the [`binder`] that feeds them and carries out
+//! what they decide.
 //!
 //! A [`Snapshot`] is the cluster as the scheduler sees it, in columns, changed in place by what happened. [`schedule`]
 //! finds the best node for a pod or says why there is none, in upstream's words; [`preempt`] chooses whom to evict;
@@ -7,6 +8,7 @@
 //!
 //! Upstream looks at a sample of the nodes of a large cluster; here every node is looked at.
 
+pub mod binder;
 mod counts;
 pub mod decode;
 mod filter;

@@ -145,6 +145,13 @@ impl Snapshot {
         }
     }
 
+    /// Pods of lower priority than another one that wait for room on the same node.
+    pub fn outbid(&self, node: &str, by: &Pod) -> Vec<Arc<Pod>> {
+        let waiting = self.rows.get(node).and_then(|row| self.nominated.get(row));
+        let lower = waiting.into_iter().flatten().filter(|pod| pod.priority < by.priority && pod.uid != by.uid);
+        lower.cloned().collect()
+    }
+
     /// The names of the nodes, in no order.
     pub fn node_names(&self) -> impl Iterator<Item = &str> {
         self.nodes.iter().flatten().map(|node| node.name.as_str())
