@@ -13,6 +13,7 @@ use corten_apimachinery::value::Value;
 use corten_client::cache::{Held, Key};
 use corten_client::controller::{Controller, Next};
 use corten_client::error::unless_gone;
+use corten_client::events::{Recorder, Reference};
 use corten_client::informer::{Informer, Scope};
 use corten_client::{Client, Delete, Error, Patch, Resource};
 use corten_stdx::clock::Clock;
@@ -31,6 +32,7 @@ const REVISION: &str = "deployment.kubernetes.io/revision";
 struct Context {
     client: Client,
     clock: Clock,
+    recorder: Recorder,
     deployments: Informer<Value>,
     sets: Informer<Value>,
     pods: Informer<PodView>,
@@ -43,6 +45,7 @@ pub fn controller(base: &Base) -> Controller {
     let context = Context {
         client: (base.client_of)("deployment-controller"),
         clock: base.clock.clone(),
+        recorder: (base.recorder_of)("deployment-controller", "deployment-controller"),
         deployments: deployments.clone(),
         sets: sets.clone(),
         pods: pods.clone(),
@@ -128,6 +131,7 @@ impl Context {
         let mut written = |set: &Value| last = last.max(Meta::of(set).resource_version().parse().unwrap_or(0_u64));
         for set in &changes.update {
             written(&self.client.update(&REPLICA_SETS, "", set).await?);
+            self.tell_size(deployment, set);
         }
         for (name, uid) in &changes.delete {
             unless_gone(self.client.delete(&REPLICA_SETS, namespace, name, &Delete::of(uid)).await)?;
@@ -135,10 +139,34 @@ impl Context {
         if let Some(set) = &changes.create {
             match self.client.create(&REPLICA_SETS, namespace, set).await {
                 Err(error) if error.is_namespace_terminating() => {}
-                made => written(&made?),
+                Err(error) => {
+                    let note = format!("Failed to create new replica set {:?}: {error}", Meta::of(set).name());
+                    self.recorder.warning(&about(deployment), "ReplicaSetCreateError", note);
+                    return Err(error);
+                }
+                Ok(made) => {
+                    written(&made);
+                    let (name, size) = (Meta::of(set).name(), size(set));
+                    if size > 0 {
+                        let note = format!("Scaled up replica set {name} from 0 to {size}");
+                        self.recorder.normal(&about(deployment), "ScalingReplicaSet", note);
+                    }
+                }
             }
         }
         if last > 0 { self.sets.caught_up(&last.to_string(), &self.clock).await } else { Ok(()) }
+    }
+
+    /// Says that a set was resized, if it was.
+    fn tell_size(&self, deployment: &Value, set: &Value) {
+        let meta = Meta::of(set);
+        let Some(known) = self.sets.cache().get(meta.namespace(), meta.name()) else { return };
+        let (old, new) = (size(&known.view), size(set));
+        if old != new {
+            let way = if new > old { "up" } else { "down" };
+            let note = format!("Scaled {way} replica set {} from {old} to {new}", meta.name());
+            self.recorder.normal(&about(deployment), "ScalingReplicaSet", note);
+        }
     }
 
     /// Writes annotations and status, where they differ.
@@ -156,6 +184,15 @@ impl Context {
         }
         Ok(())
     }
+}
+
+fn about(deployment: &Value) -> Reference {
+    Reference::of("apps/v1", "Deployment", deployment)
+}
+
+/// The pods that a set wants.
+fn size(set: &Value) -> i64 {
+    set.i64_at(&["spec", "replicas"]).unwrap_or(1)
 }
 
 fn owner_reference(deployment: &Value) -> Value {

@@ -3,16 +3,25 @@
 
 use std::sync::Arc;
 
+use corten_client::events::Recorder;
 use corten_client::{Client, Informers};
 use corten_stdx::clock::Clock;
 
+mod backend;
 pub mod deployment;
+pub mod endpoint_slice;
+pub mod endpoints;
 pub mod garbage;
 pub mod namespace;
+mod node;
+pub mod node_ipam;
+pub mod node_lifecycle;
 mod pod;
+pub mod pod_gc;
 pub mod replica_set;
 pub mod root_ca;
 pub mod service_account;
+pub mod taint_eviction;
 
 /// What every controller stands on.
 pub struct Base {
@@ -20,5 +29,7 @@ pub struct Base {
     pub informers: Informers,
     /// A client under the service account of a name in `kube-system`.
     pub client_of: Arc<dyn Fn(&'static str) -> Client + Send + Sync>,
+    /// The recorder of an account and a component's name.
+    pub recorder_of: Arc<dyn Fn(&'static str, &'static str) -> Recorder + Send + Sync>,
     pub clock: Clock,
 }

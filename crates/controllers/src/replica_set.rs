@@ -14,6 +14,7 @@ use corten_apimachinery::value::{Map, Str, Value};
 use corten_client::cache::{Held, Key};
 use corten_client::controller::{Controller, Next};
 use corten_client::error::unless_gone;
+use corten_client::events::{Recorder, Reference};
 use corten_client::informer::{Informer, Scope};
 use corten_client::{Client, Delete, Error, Patch, Resource};
 use corten_stdx::clock::Clock;
@@ -30,6 +31,7 @@ const BURST: usize = 500;
 struct Context {
     client: Client,
     clock: Clock,
+    recorder: Recorder,
     sets: Informer<Value>,
     pods: Informer<PodView>,
 }
@@ -42,6 +44,7 @@ pub fn controller(base: &Base) -> Controller {
     let context = Context {
         client: (base.client_of)("replicaset-controller"),
         clock: base.clock.clone(),
+        recorder: (base.recorder_of)("replicaset-controller", "replicaset-controller"),
         sets: sets.clone(),
         pods: pods.clone(),
     };
@@ -91,10 +94,8 @@ impl Context {
             let gone = value!({"$patch": "delete", "uid": (Meta::of(set).uid())});
             self.patch_owner(pod, gone).await?;
         }
-        let deletes = plan.delete.iter().map(|pod| async {
-            let head = &pod.head;
-            unless_gone(self.client.delete(&PODS, &head.namespace, &head.name, &Delete::of(&head.uid)).await)
-        });
+        let about = Reference::of("apps/v1", "ReplicaSet", set);
+        let deletes = plan.delete.iter().map(|pod| self.delete(&about, pod));
         let mut written = Vec::new();
         for deleted in join_all(deletes).await {
             written.extend(deleted?);
@@ -110,6 +111,7 @@ impl Context {
     /// Makes pods in rounds that double, so that what cannot be made is tried once and not many times.
     async fn create(&self, set: &Value, wanted: usize, written: &mut Vec<Value>) -> Result<(), Error> {
         let (pod, namespace) = (new_pod(set), Meta::of(set).namespace());
+        let about = Reference::of("apps/v1", "ReplicaSet", set);
         let (mut left, mut round) = (wanted, 1);
         while left > 0 {
             let now = left.min(round);
@@ -117,8 +119,17 @@ impl Context {
             let mut failed = None;
             for made in made {
                 match made {
-                    Ok(pod) => written.push(pod),
-                    Err(error) => failed = Some(error),
+                    Ok(pod) => {
+                        let note = format!("Created pod: {}", Meta::of(&pod).name());
+                        self.recorder.normal(&about, "SuccessfulCreate", note);
+                        written.push(pod);
+                    }
+                    Err(error) => {
+                        if !error.is_namespace_terminating() {
+                            self.recorder.warning(&about, "FailedCreate", format!("Error creating: {error}"));
+                        }
+                        failed = Some(error);
+                    }
                 }
             }
             match failed {
@@ -131,6 +142,18 @@ impl Context {
             round *= 2;
         }
         Ok(())
+    }
+
+    async fn delete(&self, about: &Reference, pod: &Pod) -> Result<Option<Value>, Error> {
+        let head = &pod.head;
+        let deleted = self.client.delete(&PODS, &head.namespace, &head.name, &Delete::of(&head.uid)).await;
+        let deleted = unless_gone(deleted);
+        match &deleted {
+            Ok(Some(_)) => self.recorder.normal(about, "SuccessfulDelete", format!("Deleted pod: {}", head.name)),
+            Ok(None) => {}
+            Err(error) => self.recorder.warning(about, "FailedDelete", format!("Error deleting: {error}")),
+        }
+        deleted
     }
 
     async fn patch_owner(&self, pod: &Pod, reference: Value) -> Result<(), Error> {

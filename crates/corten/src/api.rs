@@ -24,7 +24,7 @@ use corten_builtin::rbac::feed::{Feed, aggregate};
 use corten_builtin::seal::{Keyring, Sealing};
 use corten_builtin::service::{SERVICES, Services};
 use corten_builtin::token::{BearerTokens, Keys, TokenRequests, TokenReviews, Tokens};
-use corten_builtin::{access, admission, token};
+use corten_builtin::{access, admission, binding, eviction, token};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -98,6 +98,8 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
         tasks: tasks.clone(),
     };
     connect::register(&mut connectors, &ground);
+    binding::register(&mut connectors, &registry, &clock);
+    eviction::register(&mut connectors, &registry, &clock);
     connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
     let requests = TokenRequests { tokens: tokens.clone(), registry: registry.clone() };
     connectors.register("", "serviceaccounts", "token", Arc::new(requests));

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use ipnet::Ipv4Net;
@@ -42,6 +43,9 @@ pub struct Up {
     /// The range of the addresses that pods get.
     #[arg(long, value_name = "RANGE", default_value = "10.244.0.0/16")]
     pub pod_cidr: Ipv4Net,
+    /// How long a node may be silent before its pods are moved, in seconds.
+    #[arg(long, value_name = "T", default_value = "20", value_parser = seconds)]
+    pub node_grace: Duration,
     /// Which of the built-in controllers run: `none` leaves them to others, such as upstream's controller manager.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub controllers: Controllers,
@@ -52,6 +56,14 @@ pub struct Up {
 pub enum Controllers {
     All,
     None,
+}
+
+/// Whole seconds, at least one; `20` and `20s` are the same.
+fn seconds(text: &str) -> Result<Duration, String> {
+    match text.strip_suffix('s').unwrap_or(text).parse() {
+        Ok(seconds @ 1..) => Ok(Duration::from_secs(seconds)),
+        _ => Err("not a number of seconds from 1 on".to_owned()),
+    }
 }
 
 #[cfg(test)]

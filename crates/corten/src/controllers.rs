@@ -1,14 +1,21 @@
 //! The built-in controllers: the one place that lists them, and their way into the API server of this process.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use corten_apiserver::auth::{AUTHENTICATED, User};
 use corten_apiserver::http::body::full;
 use corten_apiserver::http::pipeline::Api;
-use corten_client::controller::{Driver, Handle, Leadership};
+use corten_client::controller::{Controller, Driver, Handle, Leadership};
+use corten_client::events::{Form, Recorder};
 use corten_client::{Client, Informers, StreamBody, Transport, TransportError};
-use corten_controllers::{Base, deployment, garbage, namespace, replica_set, root_ca, service_account};
+use corten_controllers::node_ipam::PodRange;
+use corten_controllers::{
+    Base, deployment, endpoint_slice, endpoints, garbage, namespace, node_ipam, node_lifecycle, pod_gc, replica_set,
+    root_ca, service_account, taint_eviction,
+};
+use corten_scheduler::binder;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -17,28 +24,74 @@ use futures_util::future::join_all;
 
 /// Reads for the caches of all controllers; upstream's role of the name reads everything.
 const READER: &str = "system:kube-controller-manager";
+const SCHEDULER: &str = "system:kube-scheduler";
+
+/// What some controllers are told.
+pub struct Settings<'a> {
+    pub authority_pem: &'a str,
+    /// How long a node may be silent.
+    pub node_grace: Duration,
+    pub pods: PodRange,
+}
+
+type RecorderOf = Arc<dyn Fn(&'static str, &'static str) -> Recorder + Send + Sync>;
 
 /// Starts every controller, each under the service account that upstream's roles are bound to. Resolves when all of
 /// them have seen what there is.
-pub async fn start(api: &Arc<Api>, authority_pem: &str, clock: &Clock, random: &Random, tasks: &Tasks) -> Vec<Handle> {
+pub async fn start(
+    api: &Arc<Api>,
+    settings: &Settings<'_>,
+    clock: &Clock,
+    random: &Random,
+    tasks: &Tasks,
+) -> Vec<Handle> {
     let reader = InProcess::client(api, user(READER, &[]), "kube-controller-manager");
     let informers = Informers::new(reader, clock.clone(), random.clone(), tasks.clone());
     let of = api.clone();
     let client_of = Arc::new(move |name: &'static str| InProcess::client(&of, service_account(name), name));
-    let base = Base { informers, client_of, clock: clock.clone() };
+    let base = Base { informers, client_of, recorder_of: recorder_of(api, clock, random, tasks), clock: clock.clone() };
     let controllers = [
         namespace::controller(&base),
         service_account::controller(&base),
-        root_ca::controller(&base, authority_pem),
+        root_ca::controller(&base, settings.authority_pem),
         garbage::controller(&base),
         replica_set::controller(&base),
         deployment::controller(&base),
+        endpoint_slice::controller(&base),
+        endpoints::controller(&base),
+        node_lifecycle::controller(&base, settings.node_grace),
+        node_ipam::controller(&base, settings.pods),
+        taint_eviction::controller(&base),
+        pod_gc::controller(&base),
+        scheduler(api, clock, random, tasks),
     ];
     let driver =
         Driver { clock: clock.clone(), random: random.clone(), tasks: tasks.clone(), leadership: Leadership::alone() };
     let running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
     join_all(running.iter().map(Handle::synced)).await;
     running
+}
+
+/// The recorder of an account and the component that it is used by.
+fn recorder_of(api: &Arc<Api>, clock: &Clock, random: &Random, tasks: &Tasks) -> RecorderOf {
+    let (api, clock, random, tasks) = (api.clone(), clock.clone(), random.clone(), tasks.clone());
+    Arc::new(move |account, component| {
+        let client = InProcess::client(&api, service_account(account), component);
+        let form = Form::Counted { component: component.into(), host: "".into() };
+        Recorder::new(form, client, &clock, &random, &tasks)
+    })
+}
+
+/// The scheduler reads, binds and tells under its own identity.
+fn scheduler(api: &Arc<Api>, clock: &Clock, random: &Random, tasks: &Tasks) -> Controller {
+    let client = InProcess::client(api, user(SCHEDULER, &[]), "kube-scheduler");
+    let informers = Informers::new(client.clone(), clock.clone(), random.clone(), tasks.clone());
+    let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    let instance = format!("{}-{host}", binder::COMPONENT).into();
+    let form = Form::Series { controller: binder::COMPONENT.into(), instance };
+    let recorder = Recorder::new(form, client.clone(), clock, random, tasks);
+    let (clock, random) = (clock.clone(), random.clone());
+    binder::controller(&binder::Base { informers, client, recorder, clock, random })
 }
 
 /// A service account of `kube-system`, as its token would show it.

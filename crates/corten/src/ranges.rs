@@ -3,6 +3,7 @@
 
 use std::net::Ipv4Addr;
 
+use corten_controllers::node_ipam::PodRange;
 use ipnet::Ipv4Net;
 
 use crate::args::Up;
@@ -64,6 +65,11 @@ impl Ranges {
     /// The address of cluster DNS: the range's tenth.
     pub fn dns(&self) -> Ipv4Addr {
         self.service_address(10)
+    }
+
+    /// What nodes get their ranges out of.
+    pub fn node_source(&self) -> PodRange {
+        PodRange { network: self.pod.network(), prefix: self.pod.prefix_len() }
     }
 
     fn service_address(&self, offset: u32) -> Ipv4Addr {

@@ -91,7 +91,11 @@ async fn serve(
     Server::start(doors, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
     progress.part("api", certificates.server_url())?;
     let running = match settings.controllers {
-        Controllers::All => controllers::start(&api, certificates.authority_pem(), &clock, &random, &tasks).await,
+        Controllers::All => {
+            let (authority_pem, node_grace) = (certificates.authority_pem(), settings.node_grace);
+            let told = controllers::Settings { authority_pem, node_grace, pods: ranges.node_source() };
+            controllers::start(&api, &told, &clock, &random, &tasks).await
+        }
         Controllers::None => Vec::new(),
     };
     progress.part("controllers", &running.len().to_string())?;
