@@ -30,7 +30,7 @@ pub use kinds::KindSet;
 pub use metadata::name_suffix;
 pub use object::ObjectError;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use corten_apimachinery::kind::{KindInfo, Propagation};
@@ -46,6 +46,27 @@ pub struct Context {
     pub user: Arc<User>,
     /// `?fieldManager=`, else the user agent's first part.
     pub manager: Str,
+    told: Told,
+}
+
+/// What a client is to be told of a write that was refused in the end.
+#[derive(Clone, Debug, Default)]
+struct Told(Arc<Mutex<Vec<String>>>);
+
+impl Context {
+    pub fn new(user: Arc<User>, manager: impl Into<Str>) -> Self {
+        Self { user, manager: manager.into(), told: Told::default() }
+    }
+
+    /// Keeps the warnings of a write that is refused, which has no [`Written`] to carry them.
+    fn keep_warnings(&self, warnings: Vec<String>) {
+        self.told.0.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
+    }
+
+    /// The warnings of a refused write.
+    pub fn take_warnings(&self) -> Vec<String> {
+        std::mem::take(&mut *self.told.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// The object that a request names.

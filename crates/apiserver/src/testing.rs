@@ -58,7 +58,7 @@ impl Bench {
 /// Somebody who may do everything; authorization is not the registry's.
 pub fn context() -> Context {
     let user = User { name: "tester".into(), ..User::default() };
-    Context { user: Arc::new(user), manager: "tester".into() }
+    Context::new(Arc::new(user), "tester")
 }
 
 /// A decoded body without duplicates.

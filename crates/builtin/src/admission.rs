@@ -6,6 +6,7 @@ mod classes;
 mod lifecycle;
 mod limits;
 mod node_restriction;
+mod pod_security;
 mod priority;
 mod protection;
 pub(crate) mod references;
@@ -27,6 +28,7 @@ pub use classes::DefaultClass;
 pub use lifecycle::NamespaceLifecycle;
 pub use limits::LimitRanger;
 pub use node_restriction::NodeRestriction;
+pub use pod_security::PodSecurity;
 pub use priority::Priority;
 pub use protection::StorageObjectInUseProtection;
 pub use resize::PersistentVolumeClaimResize;
@@ -51,6 +53,7 @@ pub fn chain(
         Arc::new(ServiceAccount::new(lookup.clone(), random.clone())),
         Arc::new(NodeRestriction::new(lookup.clone(), authorizer.clone())),
         Arc::new(TaintNodesByCondition),
+        Arc::new(PodSecurity::new(lookup.clone())),
         Arc::new(Priority::new(lookup.clone())),
         Arc::new(DefaultTolerationSeconds),
         Arc::new(DefaultClass::storage(lookup.clone())),

@@ -1,11 +1,14 @@
 //! What a cluster begins with, besides the default roles: the system's namespaces, priority classes, and the mandatory
 //! objects of flow control. Figures are upstream's.
 
+mod authorities;
 mod network;
 
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
 
+pub use authorities::Authorities;
+pub(crate) use authorities::keep;
 pub use network::Network;
 pub(crate) use network::follow;
 

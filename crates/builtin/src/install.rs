@@ -11,7 +11,7 @@ use corten_apiserver::auth::User;
 use corten_apiserver::registry::{Body, Context, DeleteOptions, ListOptions, Registry, Target, WriteOptions};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::bootstrap::{self, Network};
+use crate::bootstrap::{self, Authorities, Network};
 use crate::lookup::Resource;
 use crate::rbac::defaults::{self, Change, FactsError};
 use crate::rbac::{GROUP, Policy};
@@ -36,12 +36,18 @@ pub enum InstallError {
 }
 
 /// Writes the initial objects under an in-process identity.
-pub async fn install(registry: &Registry, user: &Arc<User>, network: &Network) -> Result<(), InstallError> {
-    let context = Context { user: user.clone(), manager: MANAGER.into() };
+pub async fn install(
+    registry: &Registry,
+    user: &Arc<User>,
+    network: &Network,
+    authorities: &Authorities,
+) -> Result<(), InstallError> {
+    let context = Context::new(user.clone(), MANAGER);
     let context = &context;
     // Everything else may stand in a namespace.
     settle_all(registry, context, bootstrap::namespaces(), create_only).await?;
     settle_all(registry, context, bootstrap::objects(), create_only).await?;
+    settle_all(registry, context, vec![authorities.object()], bootstrap::keep).await?;
     ready_range(registry, context, network).await?;
     settle_all(registry, context, network.services(), create_only).await?;
     settle_all(registry, context, network.endpoints(), bootstrap::follow).await?;
@@ -195,7 +201,7 @@ mod tests {
         let sealer = Arc::new(Sealing::new(keys, &["secrets"]));
         let registry = Registry::new(store.clone(), clock, Random::seeded(2), Vec::new(), sealer, &tasks);
         let initial = bootstrap::namespaces().into_iter().chain(bootstrap::objects()).chain([NETWORK.range()]);
-        let placed = NETWORK.services().into_iter().chain(NETWORK.endpoints());
+        let placed = NETWORK.services().into_iter().chain(NETWORK.endpoints()).chain([Authorities::default().object()]);
         registry.install(initial.chain(placed).map(|(resource, object)| {
             let namespaced = object.at(&["metadata", "namespace"]).is_some();
             let mut kind = kind(resource, object.str_at(&["kind"]), namespaced);
@@ -231,7 +237,7 @@ mod tests {
         async fn put(&self, role: Value) {
             let target =
                 self.target(Resource { group: GROUP, plural: "clusterroles" }, "", role.str_at(&["metadata", "name"]));
-            let context = Context { user: self.user.clone(), manager: "test".into() };
+            let context = Context::new(self.user.clone(), "test");
             write(&self.registry, &context, &target, Change::Update(role)).await.expect("written");
         }
     }
@@ -239,9 +245,9 @@ mod tests {
     #[tokio::test]
     async fn a_second_install_changes_nothing_and_a_lost_rule_returns() {
         let server = server();
-        install(&server.registry, &server.user, &NETWORK).await.expect("installed");
+        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("installed");
         let revision = server.store.status().revision;
-        install(&server.registry, &server.user, &NETWORK).await.expect("installed again");
+        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("installed again");
         assert_eq!(server.store.status().revision, revision, "nothing was written");
         let namespace = server.target(NAMESPACES, "", "kube-system");
         assert!(server.registry.get(&namespace, &ListOptions::default()).await.is_ok());
@@ -250,7 +256,7 @@ mod tests {
         let mut less = whole.clone();
         less.as_object_mut().expect("an object").insert("rules", Vec::<Value>::new());
         server.put(less).await;
-        install(&server.registry, &server.user, &NETWORK).await.expect("repaired");
+        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("repaired");
         let repaired = server.role("system:kube-scheduler").await;
         assert!(uncovered(&rules_of(&repaired), &rules_of(&whole)).is_empty());
     }
@@ -258,7 +264,7 @@ mod tests {
     #[tokio::test]
     async fn the_feed_knows_all_roles_and_fills_aggregated_ones() {
         let server = server();
-        install(&server.registry, &server.user, &NETWORK).await.expect("installed");
+        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("installed");
         let rbac = Rbac::default();
         let mut feed = Feed::start(&rbac, &server.registry, &server.user, &server.tasks).expect("started");
         assert!(feed.synced().await);
@@ -278,7 +284,7 @@ mod tests {
         let server = server();
         let secrets = Resource { group: "", plural: "secrets" };
         let target = server.target(secrets, "shop", "db");
-        let context = Context { user: server.user.clone(), manager: "test".into() };
+        let context = Context::new(server.user.clone(), "test");
         let object = corten_apimachinery::value!({
             "kind": "Secret", "apiVersion": "v1",
             "metadata": {"name": "db", "namespace": "shop"},

@@ -22,7 +22,7 @@ pub(crate) fn pod(registry: &Registry, namespace: &str, name: &str) -> Result<Ta
 
 /// In whose name a call writes. Upstream's endpoints own no fields.
 pub(crate) fn context(call: &Call) -> Context {
-    Context { user: call.user.clone(), manager: Str::default() }
+    Context::new(call.user.clone(), Str::default())
 }
 
 /// Sets a condition of a status; its time is when its status last changed.

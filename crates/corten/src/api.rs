@@ -12,7 +12,7 @@ use corten_apiserver::http::access::Access;
 use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
 use corten_apiserver::registry::Registry;
 use corten_builtin::authn::ClientCertificates;
-use corten_builtin::bootstrap::Network;
+use corten_builtin::bootstrap::{Authorities, Network};
 use corten_builtin::connect::{self, Dial, Ground};
 use corten_builtin::crd::controller::CustomResources;
 use corten_builtin::install::install;
@@ -48,6 +48,7 @@ pub struct Base {
     pub network: Network,
     /// How nodes and pods are reached.
     pub dial: Arc<dyn Dial>,
+    pub authorities: Authorities,
     pub clock: Clock,
     pub random: Random,
     pub tasks: Tasks,
@@ -55,7 +56,7 @@ pub struct Base {
 
 /// Makes an API server that has everything it begins with and knows who may do what.
 pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
-    let Base { store, keys, signing, external, network, dial, clock, random, tasks } = base;
+    let Base { store, keys, signing, external, network, authorities, dial, clock, random, tasks } = base;
     let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
@@ -72,7 +73,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     registry.set_arounds(arounds);
     let mended = services.begin().await.context("the addresses of Services")?;
     tracing::debug!(mended.freed, mended.taken, "looked at the addresses of Services");
-    install(&registry, &server, &network).await.context("the objects that a cluster begins with")?;
+    install(&registry, &server, &network, &authorities).await.context("the objects that a cluster begins with")?;
     aggregate(&registry, &server).await.context("the aggregated cluster roles")?;
     tasks.spawn("service-addresses", services.keep(clock.clone(), tasks.stopped()));
     let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apiserver::http::tls::{Tls, TlsError, TlsMaterial};
+use corten_builtin::bootstrap::Authorities;
 use corten_kubelet::server::Identity;
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
@@ -85,6 +86,11 @@ impl Certificates {
     /// The authority that vouches for the API server.
     pub fn authority_pem(&self) -> &str {
         self.pki.cluster_pem()
+    }
+
+    /// What aggregated API servers have to trust.
+    pub fn authorities(&self) -> Authorities {
+        Authorities { clients: self.pki.cluster_pem().to_owned(), front_proxy: self.pki.front_proxy_pem().to_owned() }
     }
 
     /// The leaves as they have to be now; the kubeconfig is written with them.

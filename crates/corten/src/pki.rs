@@ -76,6 +76,11 @@ impl Pki {
         &self.cluster.pem
     }
 
+    /// The certificate of the authority by which the API server vouches for users.
+    pub fn front_proxy_pem(&self) -> &str {
+        &self.front_proxy.pem
+    }
+
     /// Against this the API server verifies client certificates.
     pub fn cluster_der(&self) -> &CertificateDer<'static> {
         &self.cluster.der

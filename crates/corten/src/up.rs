@@ -83,6 +83,7 @@ async fn serve(
         external,
         network,
         dial: connections.clone(),
+        authorities: certificates.authorities(),
         clock: clock.clone(),
         random: random.clone(),
         tasks: tasks_of,

@@ -121,7 +121,7 @@ impl Call {
 
     pub(crate) fn context(&self, manager: &Str) -> Context {
         let manager = if manager.is_empty() { manager_of(self.header(USER_AGENT)) } else { manager.clone() };
-        Context { user: self.user.clone(), manager }
+        Context::new(self.user.clone(), manager)
     }
 
     /// The options of list and watch; a name in the path (`/watch/pods/a`) becomes a field selector.

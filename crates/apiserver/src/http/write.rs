@@ -39,7 +39,8 @@ impl Api {
         let body = call.object(&kind).await?;
         let write = query::write_options(&call.query, WriteKind::Create)?;
         let (context, target) = (call.context(&write.manager), call.target(&kind));
-        written(&presentation, self.registry.create(&context, &target, body, write.options).await?)
+        let made = self.registry.create(&context, &target, body, write.options).await;
+        written(&presentation, &context, made)
     }
 
     async fn update(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
@@ -48,7 +49,8 @@ impl Api {
         let body = call.object(&body_kind).await?;
         let write = query::write_options(&call.query, WriteKind::Update)?;
         let (context, target) = (call.context(&write.manager), call.target(&kind));
-        written(&presentation, self.registry.update(&context, &target, body, write.options).await?)
+        let made = self.registry.update(&context, &target, body, write.options).await;
+        written(&presentation, &context, made)
     }
 
     async fn patch(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
@@ -74,7 +76,8 @@ impl Api {
             _ => Patch::Apply(text(BodyEncoding::Yaml)?),
         };
         let (context, target) = (call.context(&write.manager), call.target(&kind));
-        written(&presentation, self.registry.patch(&context, &target, patch, write.options).await?)
+        let made = self.registry.patch(&context, &target, patch, write.options).await;
+        written(&presentation, &context, made)
     }
 
     async fn delete(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
@@ -140,7 +143,10 @@ impl Api {
         } else if matches!(call.info.verb.as_str(), "create" | "update") {
             let body_kind = body_kind(self, &kind, sub.as_ref())?;
             refuse_shapes(&kind, presentation.as_ref())?;
-            CallBody::Object(self.body_object(&mut call, &body_kind, &write, &mut warnings).await?)
+            match self.body_object(&mut call, &body_kind, &write, &mut warnings).await {
+                Ok(object) => CallBody::Object(object),
+                Err(status) => return refused(call.output, status, &warnings),
+            }
         } else {
             CallBody::None
         };
@@ -154,8 +160,12 @@ impl Api {
             options: write.options,
             body,
         };
-        let answer = connector.connect(called).await?;
+        let answer = connector.connect(called).await;
         drop(held);
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(status) => return refused(call.output, status, &warnings),
+        };
         let mut response = match answer {
             Answer::Response(response) => response,
             Answer::Object { code, value } => call.output.value(code, &value),
@@ -185,6 +195,16 @@ impl Api {
     }
 }
 
+/// A refusal with the warnings that came before it.
+fn refused(output: body::Output, status: Status, warnings: &[String]) -> Result<Response, Status> {
+    if warnings.is_empty() {
+        return Err(status);
+    }
+    let mut response = output.status(&status);
+    warn(&mut response, warnings);
+    Ok(response)
+}
+
 /// What is not stored has no metadata to print: other representations are refused with 406.
 fn refuse_shapes(kind: &KindInfo, presentation: Option<&present::Presentation>) -> Result<(), Status> {
     match presentation.map_or(Representation::Object, |presentation| presentation.representation) {
@@ -211,8 +231,22 @@ fn patch_text(bytes: &[u8]) -> Result<crate::registry::Body, Status> {
     Ok(crate::registry::Body { value: parsed.value, duplicates: parsed.duplicates })
 }
 
-fn written(presentation: &present::Presentation, written: Written) -> Result<Response, Status> {
-    let mut response = presentation.object(if written.created { 201 } else { 200 }, &written.object)?;
-    warn(&mut response, &written.warnings);
+/// The answer to a write, with its warnings; a refusal has some too.
+fn written(
+    presentation: &present::Presentation,
+    context: &crate::registry::Context,
+    made: Result<Written, Status>,
+) -> Result<Response, Status> {
+    let (mut response, warnings) = match made {
+        Ok(made) => {
+            let code = if made.created { 201 } else { 200 };
+            (presentation.object(code, &made.object)?, made.warnings)
+        }
+        Err(status) => match context.take_warnings() {
+            warnings if warnings.is_empty() => return Err(status),
+            warnings => (presentation.output.status(&status), warnings),
+        },
+    };
+    warn(&mut response, &warnings);
     Ok(response)
 }

@@ -51,7 +51,7 @@ impl Registry {
         object: Value,
         dry_run: bool,
     ) -> Result<Value, Status> {
-        let context = Context { user: user.clone(), manager: Str::default() };
+        let context = Context::new(user.clone(), Str::default());
         let mut chain = self.admission(&context, target, Operation::Create, None, dry_run);
         let object = chain.mutate(object).await?;
         chain.validate(object).await

@@ -42,7 +42,10 @@ impl Registry {
         let kind = &target.kind;
         let (mut value, mut warnings) = conform::conform(&self.kinds(), kind, body, options.field_validation)?;
         metadata::clear_system_fields(&mut value);
-        metadata::settle_namespace(kind, &target.namespace, &mut value)?;
+        if let Err(status) = metadata::settle_namespace(kind, &target.namespace, &mut value) {
+            context.keep_warnings(warnings);
+            return Err(status);
+        }
         warnings.extend(metadata::dedup_owners(&mut value, false));
         self.create_conformed(context, target, New { value, warnings, recorded: Recorded::NotYet }, options).await
     }
@@ -55,27 +58,45 @@ impl Registry {
         new: New,
         options: WriteOptions,
     ) -> Result<Written, Status> {
+        let New { value, mut warnings, recorded } = new;
+        match self.create_told(context, target, (value, recorded), options, &mut warnings).await {
+            Ok(object) => Ok(Written { object, created: true, warnings }),
+            Err(status) => {
+                context.keep_warnings(warnings);
+                Err(status)
+            }
+        }
+    }
+
+    async fn create_told(
+        &self,
+        context: &Context,
+        target: &Target,
+        (mut value, recorded): (Value, Recorded),
+        options: WriteOptions,
+        warnings: &mut Vec<String>,
+    ) -> Result<Shown, Status> {
         let kind = &target.kind;
-        let New { mut value, mut warnings, recorded } = new;
         kind.schema.default(&mut value);
         let named = Target { name: admit::name_of(target, &value), ..target.clone() };
         if recorded == Recorded::NotYet {
             fields::record(context, &named, None, &mut value, self.now());
         }
         let mut chain = self.admission(context, &named, Operation::Create, None, options.dry_run);
-        if !chain.is_empty() {
-            value = chain.mutate(value).await?;
+        let is_asked = !chain.is_empty();
+        let mutated = if is_asked { chain.mutate(value).await } else { Ok(value) };
+        warnings.extend(chain.into_warnings());
+        value = mutated?;
+        if is_asked {
             kind.schema.default(&mut value);
             warnings.extend(metadata::dedup_owners(&mut value, true));
         }
-        warnings.extend(chain.into_warnings());
         let mut attempts = 1;
         loop {
             let draft = value.clone();
-            match self.create_once(context, &named, draft, options, &mut warnings).await {
+            match self.create_once(context, &named, draft, options, warnings).await {
                 Err(Refused::Exists { generated: true, .. }) if attempts < GENERATED_NAMES_MAX => attempts += 1,
-                Err(refused) => return Err(refused.into_status(kind)),
-                Ok(object) => return Ok(Written { object, created: true, warnings }),
+                created => return created.map_err(|refused| refused.into_status(kind)),
             }
         }
     }
@@ -116,12 +137,13 @@ impl Registry {
         value = prepare_new(kind, value, &self.write(context, "", None))?;
         warnings.extend(check(kind, &value, None, "")?);
         let mut chain = self.admission(context, target, Operation::Create, None, options.dry_run);
-        value = chain.validate(value).await?;
+        let validated = chain.validate(value).await;
         for warning in chain.into_warnings() {
             if !warnings.contains(&warning) {
                 warnings.push(warning);
             }
         }
+        value = validated?;
         // The store's refusal upstream, which a dry run does not reach.
         if !options.dry_run && !matches!(value.str_at(&["metadata", "resourceVersion"]), "" | "0") {
             return Err(resource_version_on_create().into());

@@ -109,22 +109,31 @@ impl Rewrite<'_> {
         let mut entry = self.registry.0.storage.entry(&key).await?;
         for _ in 0..CONFLICTS_MAX {
             let Some(current) = entry else { return Ok(None) };
-            match self.once(&home, &current, make).await {
-                Ok(written) => return Ok(Some(written)),
-                Err(WriteError::Refused(status)) => return Err(status),
+            let mut warnings = Vec::new();
+            match self.once(&home, &current, make, &mut warnings).await {
+                Ok(object) => return Ok(Some(Written { object, created: false, warnings })),
+                Err(WriteError::Refused(status)) => {
+                    self.context.keep_warnings(warnings);
+                    return Err(status);
+                }
                 Err(WriteError::Conflict(now)) => entry = now,
             }
         }
         Err(Status::modified(&kind.gvk.group, &kind.plural, &target.name))
     }
 
-    async fn once(&self, home: &Arc<KindInfo>, entry: &Entry, make: &dyn Make) -> Result<Written, WriteError> {
+    async fn once(
+        &self,
+        home: &Arc<KindInfo>,
+        entry: &Entry,
+        make: &dyn Make,
+        warnings: &mut Vec<String>,
+    ) -> Result<Shown, WriteError> {
         let kind = &self.target.kind;
         let stored = self.registry.object_of(home, entry)?;
         let old = Shown { kind: kind.clone(), object: stored.clone() };
         let old = Arc::new(old.to_value().map_err(|error| unreadable(&entry.key, &error))?);
-        let mut warnings = Vec::new();
-        let mut new = make(&old, &mut warnings)?;
+        let mut new = make(&old, warnings)?;
         self.check_preconditions(&mut new, &old)?;
         let (context, target) = (self.context, self.target);
         if self.recorded == Recorded::NotYet {
@@ -142,11 +151,11 @@ impl Rewrite<'_> {
             Some(around) => Some(around.update(&mut new, &old, dry_run).await?),
             None => None,
         };
-        let written = self.settle(home, entry, Before { stored, old, chain }, new, &mut warnings).await;
+        let written = self.settle(home, entry, Before { stored, old, chain }, new, warnings).await;
         if let Some(begun) = begun {
             begun.end(written.as_ref().err().map_or(Outcome::Written, WriteError::outcome)).await;
         }
-        Ok(Written { object: written?, created: false, warnings })
+        written
     }
 
     /// Prepares, checks and stores the new object.
@@ -162,8 +171,9 @@ impl Rewrite<'_> {
         let write = self.registry.write(self.context, &self.target.subresource, Some(&old));
         prepare(self.target, &mut new, &old, &write)?;
         warnings.extend(check(kind, &new, Some(&old), &self.target.subresource)?);
-        new = chain.validate(new).await?;
+        let validated = chain.validate(new).await;
         warnings.extend(chain.into_warnings());
+        new = validated?;
         match same(&old, &mut new) && !completes_deletion(kind, &new) {
             true => Ok(Shown { kind: kind.clone(), object: stored }),
             false => self.commit(home, entry, &new).await,

@@ -330,7 +330,7 @@ pub async fn apply(registry: &Registry, sample: &Sample) {
         annotations.insert("kept", "by the first manager");
         config
     };
-    let by = |manager: &str| Context { manager: manager.into(), ..context() };
+    let by = |manager: &str| Context::new(context().user, manager);
     let apply = async |manager: &str, config: Value, force| {
         let options = WriteOptions { force, ..WriteOptions::default() };
         registry.patch(&by(manager), &target, Patch::Apply(body(config)), options).await

@@ -240,7 +240,7 @@ impl CustomResources {
     }
 
     fn context(&self) -> Context {
-        Context { user: self.0.user.clone(), manager: MANAGER.into() }
+        Context::new(self.0.user.clone(), MANAGER)
     }
 }
 
@@ -309,14 +309,14 @@ mod tests {
         }
 
         async fn create(&self, target: &Target, value: Value) -> Result<Value, Status> {
-            let context = Context { user: self.user.clone(), manager: "test".into() };
+            let context = Context::new(self.user.clone(), "test");
             let body = Body { value, duplicates: Vec::new() };
             let written = self.registry.create(&context, target, body, WriteOptions::default()).await?;
             Ok(written.object.to_value().expect("readable"))
         }
 
         async fn delete(&self, target: &Target) -> Deleted {
-            let context = Context { user: self.user.clone(), manager: "test".into() };
+            let context = Context::new(self.user.clone(), "test");
             self.registry.delete(&context, target, &DeleteOptions::default()).await.expect("deleted")
         }
 

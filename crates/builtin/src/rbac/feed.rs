@@ -117,7 +117,7 @@ pub async fn aggregate(registry: &Registry, user: &Arc<User>) -> Result<(), Stat
     let shown = list.items.iter().map(|object| Shown { kind: kind.clone(), object: object.clone() });
     let mut roles: Vec<Value> =
         shown.map(|shown| shown.to_value().map_err(Status::internal)).collect::<Result<_, _>>()?;
-    let context = Context { user: user.clone(), manager: MANAGER.into() };
+    let context = Context::new(user.clone(), MANAGER);
     for _ in 0..roles.len() * ROUNDS_MAX {
         let Some((at, rules)) = plan(&roles) else { return Ok(()) };
         let mut wanted = std::mem::take(&mut roles[at]);

@@ -68,7 +68,7 @@ pub(super) struct Addresses {
 
 impl Addresses {
     pub(super) fn new(registry: Registry, user: Arc<User>, random: Random) -> Self {
-        Self { registry, context: Context { user, manager: ALLOCATOR.into() }, random }
+        Self { registry, context: Context::new(user, ALLOCATOR), random }
     }
 
     /// Takes one of a service's addresses: the one it names, else any.

@@ -8,7 +8,7 @@ use corten_apimachinery::value::Value;
 use corten_apiserver::around::Arounds;
 use corten_apiserver::registry::{DeleteOptions, ListOptions, Registry, Target, WriteOptions};
 use corten_apiserver::testing::{Bench, body, context, target};
-use corten_builtin::bootstrap::Network;
+use corten_builtin::bootstrap::{Authorities, Network};
 use corten_builtin::install::install;
 use corten_builtin::service::repair::Mended;
 use corten_builtin::service::{SERVICES, Services};
@@ -35,7 +35,7 @@ async fn start(before: Option<Cluster>) -> (Cluster, Mended) {
     let services = around_services(&bench.registry);
     let mended = services.begin().await.expect("looked");
     let network = Network { services: "10.96.0.0/16".parse().expect("a range"), endpoint: None };
-    install(&bench.registry, &user, &network).await.expect("installed");
+    install(&bench.registry, &user, &network, &Authorities::default()).await.expect("installed");
     (Cluster(bench), mended)
 }
 
