@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use corten_podspec::{
-    Done, Drain, EdgeOrder, End, Failed, Held, HolderEvent, HolderRequest, Keep, MESSAGE_BYTES_MAX, Run, Serve, Step, VERSION,
-    id_of,
+    Done, Drain, EdgeOrder, End, Failed, Held, HolderEvent, HolderRequest, Keep, MESSAGE_BYTES_MAX, Run, Serve, Step,
+    VERSION, id_of,
 };
 
 use crate::child::{Failing, join_cgroups, live_with_parent};

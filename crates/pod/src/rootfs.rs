@@ -3,7 +3,7 @@
 //! descriptor, so no link of an image leads a mount outside.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use corten_podspec::{Device, Failed, Mount, MountKind, Propagation, Root, Start, Step, Symlink};
 
@@ -51,14 +51,35 @@ fn root(plan: &Root) -> Result<OwnedFd, Failed> {
         return sys::copy_tree(folder, false).failing(Step::Root, || text(folder));
     }
     let overlay = FileSystem::open(c"overlay").failing(Step::Root, || "overlay".to_owned())?;
-    for lower in &plan.lowers {
-        overlay.set(c"lowerdir+", lower).failing(Step::Root, || text(lower))?;
+    let mut open = Vec::new();
+    if plan.as_list {
+        open = list(&overlay, &plan.lowers)?;
+    } else {
+        for lower in &plan.lowers {
+            overlay.set(c"lowerdir+", lower).failing(Step::Root, || text(lower))?;
+        }
     }
     if !plan.upper.is_empty() {
         overlay.set(c"upperdir", &plan.upper).failing(Step::Root, || text(&plan.upper))?;
         overlay.set(c"workdir", &plan.work).failing(Step::Root, || text(&plan.work))?;
     }
-    overlay.mount(0).failing(Step::Root, || "overlay".to_owned())
+    let made = overlay.mount(0).failing(Step::Root, || "overlay".to_owned());
+    drop(open);
+    made
+}
+
+/// Gives all layers at once. The kernel takes 255 bytes of names, so each layer is the number of a descriptor, looked up in
+/// /proc/self/fd, where this child stays for the rest of its preparation. They must be open until the mount is made.
+fn list(overlay: &FileSystem, lowers: &[CString]) -> Result<Vec<OwnedFd>, Failed> {
+    let mut open = Vec::new();
+    for lower in lowers {
+        open.push(sys::open(lower, libc::O_PATH | libc::O_DIRECTORY).failing(Step::Root, || text(lower))?);
+    }
+    let numbers: Vec<String> = open.iter().map(|layer| layer.as_raw_fd().to_string()).collect();
+    let names = CString::new(numbers.join(":")).unwrap_or_default();
+    sys::change_directory(c"/proc/self/fd").failing(Step::Root, || "/proc/self/fd".to_owned())?;
+    overlay.set(c"lowerdir", &names).failing(Step::Root, || format!("{} layers", lowers.len()))?;
+    Ok(open)
 }
 
 /// What is to be mounted, detached, with its attributes. The pod's own memory is no part of the host: it is taken later.

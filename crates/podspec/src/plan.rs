@@ -75,6 +75,8 @@ record! {
         3 work: CString,
         /// The container may not write; mount points are made before that holds.
         4 readonly: bool,
+        /// The kernel takes the layers only as one list, as those before 6.7 do.
+        5 as_list: bool,
     }
 }
 

@@ -76,11 +76,12 @@ impl Own {
     /// # Errors
     /// When a folder or a record cannot be used, or the kernel lacks what pods need.
     pub async fn open(settings: Settings) -> Result<Self, EngineError> {
+        let (pods, sockets) = (settings.pods.clone(), settings.sockets.clone());
         let files = Files::open(settings.pods, settings.sockets)?;
         let program = Program::load().map_err(|error| EngineError::Failed(format!("the pod program: {error}")))?;
         let node = Arc::new(Node {
             program,
-            host: Host::detect()?,
+            host: Host::detect(&pods, &sockets)?,
             files,
             groups: Groups::new(settings.hierarchies, &settings.instance),
             tasks: settings.tasks,

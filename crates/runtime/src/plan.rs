@@ -72,6 +72,7 @@ pub(crate) fn start(
             upper: places.upper,
             work: places.work,
             readonly: spec.readonly_root,
+            as_list: !host.layers_one_by_one,
         },
         mounts: mounts::mounts(host, pod, spec)?,
         devices: if own_dev { devices::nodes(spec)? } else { Vec::new() },

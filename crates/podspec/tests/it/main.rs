@@ -129,7 +129,7 @@ proptest! {
 
     /// What is understood of damaged bytes is a message like any other: it survives the way there and back.
     #[test]
-    fn damaged_messages_are_errors_or_messages(which in 0_usize..14, at in any::<prop::sample::Index>(), to in any::<u8>()) {
+    fn damaged_messages_are_errors_or_messages(which in 0_usize..15, at in any::<prop::sample::Index>(), to in any::<u8>()) {
         let mut bytes = samples::requests()[which].encode(1).unwrap();
         let at = at.index(bytes.len());
         bytes[at] = to;

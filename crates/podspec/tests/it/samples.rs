@@ -49,7 +49,13 @@ fn start() -> Start {
     };
     Start {
         key: 1,
-        root: Root { lowers: vec![c("/l1"), c("/l2")], upper: c("/u"), work: c("/w"), readonly: true },
+        root: Root {
+            lowers: vec![c("/l1"), c("/l2")],
+            upper: c("/u"),
+            work: c("/w"),
+            readonly: true,
+            ..Root::default()
+        },
         mounts: vec![mount],
         devices: vec![Device { path: c("/dev/null"), mode: 0o20666, major: 1, minor: 3 }],
         masked: vec![c("/proc/kcore")],
@@ -113,6 +119,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Attach { key: 1, stdin: true }.into(),
         Setup { share_processes: true, ..Setup::default() }.into(),
         Start { mounts: vec![later_mount()], ..Start::default() }.into(),
+        Start { root: Root { as_list: true, ..Root::default() }, ..Start::default() }.into(),
     ]
 }
 

@@ -127,7 +127,7 @@ fn begin(pod: &Pod, id: &ContainerId) -> Result<Begun, EngineError> {
 
 /// Everything that is on this side before the pod process is asked.
 fn prepare(node: &Node, pod: &PodSpec, id: &ContainerId, spec: &ContainerSpec, key: u64) -> Result<Start, EngineError> {
-    let identity = Identity::resolve(pod, spec)?;
+    let identity = Identity::resolve(&node.host, pod, spec)?;
     node.files.make_container(id, &ContainerRecord { key, ..ContainerRecord::default() })?;
     if let Some(folder) = spec.log_path.parent() {
         let made = std::fs::create_dir_all(folder);

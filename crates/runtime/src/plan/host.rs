@@ -4,13 +4,16 @@ use std::ffi::CString;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen};
 
 use super::{capabilities, mounts};
 use crate::engine::EngineError;
 use crate::seccomp::Filters;
+
+/// EINVAL.
+const INVALID: i32 = 22;
 
 /// What this machine and this process have.
 #[derive(Debug, Default)]
@@ -22,10 +25,13 @@ pub(crate) struct Host {
     pub(crate) cgroup1: Vec<String>,
     pub(crate) has_cgroup2: bool,
     pub(crate) filters: Filters,
+    /// overlayfs takes one layer after the other (since 6.7), not only a list.
+    pub(crate) layers_one_by_one: bool,
 }
 
 impl Host {
-    pub(crate) fn detect() -> Result<Self, EngineError> {
+    /// Looks, and tries on two folders of ours.
+    pub(crate) fn detect(one: &Path, other: &Path) -> Result<Self, EngineError> {
         let read = |path: &str| {
             fs::read_to_string(path).map_err(|error| EngineError::Failed(format!("{path} cannot be read: {error}")))
         };
@@ -33,6 +39,9 @@ impl Host {
         let mut host = Self::mounted(&read("/proc/self/mountinfo")?);
         host.capabilities = permitted(&read("/proc/self/status")?) & capabilities::ALL;
         host.masked = mounts::masked_paths(processors);
+        // Before 6.5 the kernel takes the key and refuses to mount; then it refuses the key. Any other cause is no answer.
+        let tried = overlay(&[one.to_owned(), other.to_owned()]).map_err(|error| error.raw_os_error());
+        host.layers_one_by_one = !matches!(tried, Err(Some(INVALID)));
         Ok(host)
     }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Mode, OFlags, ResolveFlags, fstat, openat, openat2};
 
-use super::host::overlay;
+use super::host::{Host, overlay};
 use crate::engine::EngineError;
 use crate::spec::{ContainerSpec, PodSpec};
 
@@ -25,11 +25,11 @@ pub(crate) struct Identity {
 
 impl Identity {
     /// Reads the files of the image's layers, as the container will see them.
-    pub(crate) fn resolve(pod: &PodSpec, spec: &ContainerSpec) -> Result<Self, EngineError> {
+    pub(crate) fn resolve(host: &Host, pod: &PodSpec, spec: &ContainerSpec) -> Result<Self, EngineError> {
         not_root(pod, spec)?;
         let failed = |error: io::Error| EngineError::Failed(format!("the image's users cannot be read: {error}"));
-        let root = root(&spec.layers).map_err(failed)?;
-        let read = |path| read_inside(&root, path).map_err(failed);
+        let roots = roots(host, &spec.layers).map_err(failed)?;
+        let read = |path| read_first(&roots, path).map_err(failed);
         Self::of(spec, &read("etc/passwd")?, &read("etc/group")?)
     }
 
@@ -136,29 +136,46 @@ fn unknown(what: &str, name: &str, file: &str) -> EngineError {
     EngineError::Invalid(format!("unable to find {what} {name}: no matching entries in {file} file"))
 }
 
-/// The image's files as one tree that nobody else sees.
-fn root(layers: &[PathBuf]) -> io::Result<OwnedFd> {
-    match layers {
-        [] => Err(io::Error::new(io::ErrorKind::InvalidInput, "the image has no layers")),
-        [one] => Ok(openat(CWD, one, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?),
-        many => overlay(many),
+/// The image's files as one tree that nobody else sees, or layer by layer, topmost first, where the kernel makes no such tree
+/// of any number of layers.
+fn roots(host: &Host, layers: &[PathBuf]) -> io::Result<Vec<OwnedFd>> {
+    if layers.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the image has no layers"));
     }
+    if layers.len() > 1 && host.layers_one_by_one {
+        return Ok(vec![overlay(layers)?]);
+    }
+    let open = |layer| openat(CWD, layer, OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty());
+    Ok(layers.iter().map(open).collect::<Result<_, _>>()?)
 }
 
-/// A file inside the tree, which no link leads out of; empty where there is none.
-fn read_inside(root: &OwnedFd, path: &str) -> io::Result<String> {
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+/// The file of the topmost layer that has one or has removed it.
+fn read_first(roots: &[OwnedFd], path: &str) -> io::Result<String> {
+    for root in roots {
+        if let Some(text) = read_inside(root, path)? {
+            return Ok(text);
+        }
+    }
+    Ok(String::new())
+}
+
+/// A file inside a tree, which no link leads out of; none where there is none, empty where it is no file, such as the mark of
+/// a removed one.
+fn read_inside(root: &OwnedFd, path: &str) -> io::Result<Option<String>> {
     let inside = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
-    let file = match openat2(root, Path::new(path), flags, Mode::empty(), inside) {
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(String::new()),
+    let open = |flags: OFlags| openat2(root, Path::new(path), flags | OFlags::CLOEXEC, Mode::empty(), inside);
+    let place = match open(OFlags::PATH) {
+        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR) => return Ok(None),
         other => other?,
     };
-    if FileType::from_raw_mode(fstat(&file)?.st_mode) != FileType::RegularFile {
-        return Ok(String::new());
+    // Looked at before it is opened: a device or a pipe could do something, or hold us up.
+    if FileType::from_raw_mode(fstat(&place)?.st_mode) != FileType::RegularFile {
+        return Ok(Some(String::new()));
     }
     let mut bytes = Vec::new();
+    let file = open(OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY)?;
     File::from(file).take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
-    Ok(String::from_utf8_lossy(&bytes).into_owned())
+    Ok(Some(String::from_utf8_lossy(&bytes).into_owned()))
 }
 
 #[cfg(test)]
@@ -228,9 +245,26 @@ mod tests {
         std::fs::create_dir(folder.path().join("etc")).unwrap();
         std::fs::write(folder.path().join("outside"), "inside").unwrap();
         std::os::unix::fs::symlink("/../outside", folder.path().join("etc/passwd")).unwrap();
-        let root = root(&[folder.path().to_owned()]).unwrap();
-        assert_eq!(read_inside(&root, "etc/passwd").unwrap(), "inside");
-        assert_eq!(read_inside(&root, "etc/group").unwrap(), "");
-        assert_eq!(read_inside(&root, "etc").unwrap(), "");
+        let roots = roots(&Host::default(), &[folder.path().to_owned()]).unwrap();
+        assert_eq!(read_first(&roots, "etc/passwd").unwrap(), "inside");
+        assert_eq!(read_first(&roots, "etc/group").unwrap(), "");
+        assert_eq!(read_first(&roots, "etc").unwrap(), "");
+    }
+
+    #[test]
+    fn the_topmost_layer_decides() {
+        let folder = tempfile::tempdir().unwrap();
+        let layers = ["top", "middle", "bottom"].map(|name| folder.path().join(name));
+        for layer in &layers {
+            std::fs::create_dir_all(layer.join("etc")).unwrap();
+        }
+        std::fs::write(layers[1].join("etc/passwd"), "middle").unwrap();
+        std::fs::write(layers[2].join("etc/passwd"), "bottom").unwrap();
+        std::fs::write(layers[2].join("etc/group"), "bottom").unwrap();
+        // Anything but a file hides what is below; a socket needs no rights to be made.
+        drop(std::os::unix::net::UnixListener::bind(layers[1].join("etc/group")).unwrap());
+        let roots = roots(&Host::default(), &layers).unwrap();
+        assert_eq!(read_first(&roots, "etc/passwd").unwrap(), "middle");
+        assert_eq!(read_first(&roots, "etc/group").unwrap(), "");
     }
 }

@@ -97,7 +97,7 @@ impl Pod {
                 lowers: vec![c_path(&self.path("root"))],
                 upper: c_path(&self.path("upper")),
                 work: c_path(&self.path("work")),
-                readonly: false,
+                ..Root::default()
             },
             mounts: vec![
                 mount(MountKind::Proc, c"/proc"),

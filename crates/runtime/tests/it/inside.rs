@@ -145,3 +145,20 @@ fn limits_hold() {
     assert_eq!(pod.output(plan), "100\n200");
     assert!(pod.path("upper/made/here").is_dir());
 }
+
+/// As kernels before 6.7 need it; newer ones take it too.
+#[test]
+fn layers_are_given_as_a_list() {
+    let Some(mut pod) = Pod::new() else { return };
+    let mut plan = pod.plan(1, "cat /etc/one /etc/two; touch /made && pwd");
+    plan.root.as_list = true;
+    for layer in 0..40 {
+        fs::create_dir_all(pod.path(&format!("layer{layer}/etc"))).unwrap();
+        plan.root.lowers.insert(0, c_path(&pod.path(&format!("layer{layer}"))));
+    }
+    fs::write(pod.path("layer0/etc/one"), "hidden\n").unwrap();
+    fs::write(pod.path("layer39/etc/one"), "top\n").unwrap();
+    fs::write(pod.path("layer1/etc/two"), "deep\n").unwrap();
+    assert_eq!(pod.output(plan), "top\ndeep\n/");
+    assert!(pod.path("upper/made").exists());
+}
