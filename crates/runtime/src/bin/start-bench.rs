@@ -124,7 +124,7 @@ impl Bench {
         spec.security.no_new_privileges = true;
         spec.security.seccomp = Seccomp::File(fs::canonicalize(profile)?);
         let profile = serde_json::from_slice(&fs::read(profile)?)?;
-        let group = format!("/corten-{instance}/runc");
+        let group = format!("/corten-{instance}-runc");
         fs::write(folder.join("config.json"), config(&root, &group, &profile).to_string())?;
         Ok(Self { own: Own::open(settings).await?, spec, folder: folder.to_owned() })
     }

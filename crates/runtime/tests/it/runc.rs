@@ -147,7 +147,7 @@ fn by_runc(node: &Node, spec: &ContainerSpec, uid: u32, groups: &[u32]) -> Strin
     fs::create_dir_all(&bundle).unwrap();
     let copied = Command::new("cp").arg("-a").arg(node.path("root")).arg(bundle.join("root")).status().unwrap();
     assert!(copied.success());
-    let group = format!("/corten-{}/runc", node.instance);
+    let group = format!("/corten-{}-runc", node.instance);
     let config = config(spec, &group, &bundle.join("root"), uid, groups);
     fs::write(bundle.join("config.json"), config.to_string()).unwrap();
     let mut runc = Command::new(RUNC);
