@@ -5,18 +5,29 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use corten_apimachinery::value;
+use corten_apimachinery::value::Value;
 use corten_apiserver::auth::{AUTHENTICATED, User};
 use corten_apiserver::http::pipeline::Api;
-use corten_client::Client;
-use corten_kubelet::Settings;
+use corten_client::events::{Form, Recorder};
+use corten_client::{Client, Informers};
+use corten_image::{self as image, Image};
 use corten_kubelet::node::Node;
+use corten_kubelet::reading::Reading;
+use corten_kubelet::{Parts, Settings};
+use corten_network::Range;
+use corten_network::pods as network;
+use corten_runtime::own as runtime;
 use corten_stdx::clock::Clock;
+use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
+use corten_sys::cgroup::Hierarchies;
+use corten_sys::namespace::NetNs;
 
 use crate::api;
 use crate::args::Up;
 use crate::controllers::InProcess;
-use crate::datadir::DataDir;
+use crate::datadir::{self, DataDir};
 use crate::ranges::Ranges;
 use crate::reach::node_address;
 
@@ -27,21 +38,77 @@ const PODS_MAX: i64 = 110;
 /// The address of DNS, counted from the start of the Service range.
 const DNS_OFFSET: u32 = 10;
 
-/// Registers the node and keeps it. Resolves when the API server has it as ready.
-pub async fn start(
-    up: &Up,
-    name: &str,
-    dir: &DataDir,
-    ranges: &Ranges,
-    api: &Arc<Api>,
-    clock: &Clock,
-    tasks: &Tasks,
-) -> anyhow::Result<()> {
+/// What the node needs of the rest of this process.
+pub struct Base<'a> {
+    pub up: &'a Up,
+    pub name: &'a str,
+    pub dir: &'a DataDir,
+    pub ranges: &'a Ranges,
+    pub api: &'a Arc<Api>,
+    pub clock: &'a Clock,
+    pub random: &'a Random,
+    pub tasks: &'a Tasks,
+}
+
+/// Takes over what runs, registers the node and keeps it. Resolves when the API server has it as ready; the answer tells
+/// of its pods.
+pub async fn start(base: Base<'_>) -> anyhow::Result<Reading> {
+    let parts = parts(&base).await?;
+    let listed = parts.images.clone();
+    let images = move || listed.list().iter().map(|image| node_image(image)).collect();
+    let mut node = Node::new(parts.client.clone(), parts.settings.clone(), base.clock.clone(), images);
+    node.register().await.with_context(|| format!("the node {} cannot be registered", base.name))?;
+    base.tasks.spawn("node", node.keep(base.tasks.stopped()));
+    Ok(corten_kubelet::start(parts).await?)
+}
+
+/// This server's own way to run containers, to keep images and to link pods.
+async fn parts(base: &Base<'_>) -> anyhow::Result<Parts> {
+    let Base { up, name, dir, ranges, api, clock, random, tasks } = base;
     let settings = settings(up, name, dir, ranges);
-    let mut node = Node::new(client(api, name), settings, clock.clone(), Vec::new);
-    node.register().await.with_context(|| format!("the node {name} cannot be registered"))?;
-    tasks.spawn("node", node.keep(tasks.stopped()));
-    Ok(())
+    let runtime = runtime::Settings {
+        instance: dir.instance().to_owned(),
+        pods: settings.pods(),
+        sockets: settings.run_dir.join("pods"),
+        hierarchies: Hierarchies::detect().context("the control groups of this server")?,
+        tasks: (*tasks).clone(),
+        clock: (*clock).clone(),
+    };
+    let engine = runtime::Own::open(runtime).await.context("the runtime")?;
+    let content = datadir::content(&up.data_dir)?;
+    let of_images = image::Settings::new((*clock).clone(), (*random).clone(), (*tasks).clone());
+    let images = image::Store::open(&content, of_images).context("the images")?;
+    let range = Range::new(ranges.pod.addr(), ranges.pod.prefix_len()).context("the range of pods")?;
+    let host = NetNs::current().context("the network of this server")?;
+    let of_links = network::Settings {
+        instance: dir.instance().to_owned(),
+        node_range: range,
+        cluster_range: range,
+        mtu: None,
+        host,
+    };
+    let network = network::Pods::open(of_links).context("the network of pods")?;
+    let client = client(api, name);
+    let (clock, random, tasks) = ((*clock).clone(), (*random).clone(), (*tasks).clone());
+    let form = Form::Counted { component: "kubelet".into(), host: (*name).into() };
+    Ok(Parts {
+        settings,
+        engine: Arc::new(engine),
+        images: Arc::new(images),
+        network: Arc::new(network),
+        informers: Informers::new(client.clone(), clock.clone(), random.clone(), tasks.clone()),
+        recorder: Recorder::new(form, client.clone(), &clock, &random, &tasks),
+        client,
+        clock,
+        random,
+        tasks,
+    })
+}
+
+/// An entry of the node's `status.images`.
+fn node_image(image: &Image) -> Value {
+    let names: Vec<&str> = image.digests.iter().chain(&image.tags).map(String::as_str).collect();
+    value!({"names": names, "sizeBytes": (i64::try_from(image.size_bytes).unwrap_or(i64::MAX))})
 }
 
 /// Requests as the node of a name, which upstream's role for nodes is bound to.

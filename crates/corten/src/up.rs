@@ -102,8 +102,10 @@ async fn serve(
     progress.part("controllers", &running.len().to_string())?;
     if settings.controllers == Controllers::All {
         let name = node_name(settings);
-        node::start(settings, &name, dir, &ranges, &api, &clock, &tasks).await?;
-        progress.part("node", &name)?;
+        let (ranges, api, clock) = (&ranges, &api, &clock);
+        let base = node::Base { up: settings, name: &name, dir, ranges, api, clock, random: &random, tasks: &tasks };
+        let pods = node::start(base).await?.all().len();
+        progress.part("node", &format!("{name}, {pods} pods"))?;
     }
     let users = Users { tls, connections, node: identity };
     tasks.spawn("certificates", certificates.keep(in_use, users, clock, tasks.stopped()));

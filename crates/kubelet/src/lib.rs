@@ -4,17 +4,29 @@
 //! The core is pure: [`plan`] says what to do next for a pod, [`status`] says what to tell of it. The loop
 //! feeds them and carries out what they decide; it waits for events alone, never for an interval.
 
+pub mod admission;
+mod adopt;
 pub mod backoff;
 pub mod container;
+mod deed;
 pub mod env;
 pub mod fields;
 pub mod files;
+mod ground;
+mod hook;
+mod http_get;
+pub mod kubelet;
+mod logs;
+mod marks;
 pub mod node;
 pub mod observed;
 pub mod paths;
 pub mod plan;
 pub mod pod;
+mod probe;
+mod program;
 pub mod qos;
+pub mod reading;
 pub mod server;
 pub mod settings;
 pub mod sources;
@@ -22,9 +34,12 @@ pub mod status;
 #[cfg(test)]
 mod testing;
 pub mod volumes;
+mod worker;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+pub use ground::Parts;
+pub use kubelet::start;
 pub use settings::Settings;
 
 /// The name of a container to the API: the same for the same pod, container and attempt, also after a restart.

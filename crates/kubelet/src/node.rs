@@ -154,7 +154,7 @@ impl Node {
 }
 
 /// The object as it is registered.
-fn object(settings: &Settings, facts: &Facts) -> Value {
+pub(crate) fn object(settings: &Settings, facts: &Facts) -> Value {
     let annotations = value!({"volumes.kubernetes.io/controller-managed-attach-detach": "true"});
     value!({
         "apiVersion": "v1", "kind": "Node",

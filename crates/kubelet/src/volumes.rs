@@ -201,7 +201,11 @@ pub fn remove(settings: &Settings, uid: &str) -> io::Result<()> {
             _ => {}
         }
     }
-    Ok(())
+    // The pod's folder is also the runtime's, which may not have left yet; whoever leaves last takes it away.
+    match fs::remove_dir(settings.pods().join(uid)) {
+        Err(error) if !matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::DirectoryNotEmpty) => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// The mounts of a container that its specification asks for.

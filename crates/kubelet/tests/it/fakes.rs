@@ -1,0 +1,210 @@
+//! An engine, images and a network that only remember.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use corten_image::{Config, Credentials, Image, ImageError, Images};
+use corten_network::{NetworkError, PodNetwork};
+use corten_runtime::engine::{
+    Attached, ContainerId, ContainerState, Engine, EngineError, Event, Exit, PodState, Running, Streams, Usage,
+};
+use corten_runtime::spec::{ContainerSpec, ExecSpec, Limits, PodSpec};
+use futures_core::future::BoxFuture;
+use tokio::sync::mpsc;
+
+#[derive(Default)]
+pub(crate) struct FakeEngine(Mutex<State>);
+
+#[derive(Default)]
+struct State {
+    pods: BTreeMap<String, PodState>,
+    /// Everything that was ever started.
+    started: Vec<ContainerSpec>,
+    events: Option<mpsc::Sender<Event>>,
+}
+
+fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
+    Box::pin(std::future::ready(value))
+}
+
+impl FakeEngine {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().expect("no panic under it")
+    }
+
+    /// `name/attempt` of everything that was ever started.
+    pub(crate) fn started(&self) -> Vec<String> {
+        self.state().started.iter().map(|spec| format!("{}/{}", spec.name, spec.attempt)).collect()
+    }
+
+    pub(crate) fn spec(&self, name: &str) -> ContainerSpec {
+        self.state().started.iter().rfind(|spec| spec.name == name).cloned().expect("it was started")
+    }
+
+    pub(crate) fn pod_ids(&self) -> Vec<String> {
+        self.state().pods.keys().cloned().collect()
+    }
+
+    /// Ends the newest attempt of a container.
+    pub(crate) fn exit(&self, name: &str, code: i32) {
+        let id = {
+            let state = self.state();
+            let all = state.pods.values().flat_map(|pod| &pod.containers);
+            let running = all.filter(|one| one.id.name == name && one.exit.is_none());
+            running.map(|one| one.id.clone()).next_back().expect("it runs")
+        };
+        self.end(&id, code);
+    }
+
+    fn end(&self, id: &ContainerId, code: i32) {
+        let exit = Exit { code, finished_ns: now_ns(), ..Exit::default() };
+        let mut state = self.state();
+        let pod = state.pods.get_mut(&id.pod).expect("the pod is there");
+        let container = pod.containers.iter_mut().find(|one| one.id == *id).expect("the container is there");
+        container.exit = Some(exit);
+        if let Some(events) = &state.events {
+            // Nobody listens between two lives of a node.
+            drop(events.try_send(Event::Exited(id.clone(), exit)));
+        }
+    }
+
+    /// The pod's process dies, with everything in it.
+    pub(crate) fn lose(&self, pod: &str) {
+        let mut state = self.state();
+        state.pods.remove(pod);
+        let events = state.events.as_ref().expect("somebody listens");
+        events.try_send(Event::PodGone(pod.to_owned())).expect("there is room");
+    }
+}
+
+fn now_ns() -> i64 {
+    corten_stdx::clock::Clock::system().now_ms() * 1_000_000
+}
+
+impl Engine for FakeEngine {
+    fn create_pod<'a>(&'a self, spec: &'a PodSpec) -> BoxFuture<'a, Result<u32, EngineError>> {
+        let new = || PodState { id: spec.id.clone(), pid: 1, containers: Vec::new() };
+        self.state().pods.entry(spec.id.clone()).or_insert_with(new);
+        done(Ok(1))
+    }
+
+    fn start<'a>(
+        &'a self,
+        pod: &'a str,
+        spec: &'a ContainerSpec,
+    ) -> BoxFuture<'a, Result<ContainerState, EngineError>> {
+        let id = ContainerId { pod: pod.to_owned(), name: spec.name.clone(), attempt: spec.attempt };
+        let state = ContainerState { id, pid: 2, started_ns: now_ns(), exit: None };
+        let mut all = self.state();
+        all.started.push(spec.clone());
+        all.pods.get_mut(pod).expect("the pod is there").containers.push(state.clone());
+        done(Ok(state))
+    }
+
+    fn stop<'a>(&'a self, id: &'a ContainerId, signal: i32, _: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.end(id, 128 + signal);
+        done(Ok(()))
+    }
+
+    fn remove<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, Result<(), EngineError>> {
+        if let Some(pod) = self.state().pods.get_mut(&id.pod) {
+            pod.containers.retain(|one| one.id != *id);
+        }
+        done(Ok(()))
+    }
+
+    fn remove_pod<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
+        self.state().pods.remove(pod);
+        done(Ok(()))
+    }
+
+    fn exec<'a>(
+        &'a self,
+        id: &'a ContainerId,
+        _: &'a ExecSpec,
+        _: Streams,
+    ) -> BoxFuture<'a, Result<Running, EngineError>> {
+        done(Err(EngineError::Gone(id.name.clone())))
+    }
+
+    fn attach<'a>(&'a self, id: &'a ContainerId, _: bool) -> BoxFuture<'a, Result<Attached, EngineError>> {
+        done(Err(EngineError::Gone(id.name.clone())))
+    }
+
+    fn connect<'a>(&'a self, pod: &'a str, _: u16) -> BoxFuture<'a, Result<OwnedFd, EngineError>> {
+        done(Err(EngineError::Gone(pod.to_owned())))
+    }
+
+    fn resize<'a>(&'a self, _: &'a str, _: &'a str, _: &'a Limits) -> BoxFuture<'a, Result<(), EngineError>> {
+        done(Ok(()))
+    }
+
+    fn reopen_log<'a>(&'a self, _: &'a ContainerId) -> BoxFuture<'a, Result<(), EngineError>> {
+        done(Ok(()))
+    }
+
+    fn usage<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Usage, EngineError>> {
+        done(Ok(Usage::default()))
+    }
+
+    fn pods(&self) -> BoxFuture<'_, Result<Vec<PodState>, EngineError>> {
+        done(Ok(self.state().pods.values().cloned().collect()))
+    }
+
+    fn events(&self) -> mpsc::Receiver<Event> {
+        let (sender, receiver) = mpsc::channel(64);
+        self.state().events = Some(sender);
+        receiver
+    }
+
+    fn path_in<'a>(&'a self, id: &'a ContainerId, _: &'a str) -> BoxFuture<'a, Result<PathBuf, EngineError>> {
+        done(Err(EngineError::Gone(id.name.clone())))
+    }
+}
+
+/// Has every image but `missing`, which no registry has either.
+pub(crate) struct FakeImages;
+
+impl Images for FakeImages {
+    fn find(&self, reference: &str) -> Result<Option<Arc<Image>>, ImageError> {
+        let config = Config { cmd: vec!["/app".to_owned()], ..Config::default() };
+        let tags = vec![format!("registry.example/{reference}")];
+        let image = Image { id: "sha256:1".to_owned(), tags, config, ..Image::default() };
+        Ok((reference != "missing").then(|| Arc::new(image)))
+    }
+
+    fn pull<'a>(&'a self, reference: &'a str, _: &'a [Credentials]) -> BoxFuture<'a, Result<Arc<Image>, ImageError>> {
+        done(Err(ImageError::NotFound { reference: reference.to_owned(), detail: "nobody has it".to_owned() }))
+    }
+
+    fn list(&self) -> Vec<Arc<Image>> {
+        Vec::new()
+    }
+
+    fn set_in_use(&self, _: Vec<String>) {}
+}
+
+#[derive(Default)]
+pub(crate) struct FakeNetwork(Mutex<BTreeMap<String, IpAddr>>);
+
+impl PodNetwork for FakeNetwork {
+    fn attach<'a>(&'a self, pod: &'a str, _: u32) -> BoxFuture<'a, Result<Vec<IpAddr>, NetworkError>> {
+        let mut known = self.0.lock().expect("no panic under it");
+        let next = u8::try_from(known.len() + 2).expect("few pods");
+        let address = *known.entry(pod.to_owned()).or_insert(IpAddr::from([10, 244, 0, next]));
+        done(Ok(vec![address]))
+    }
+
+    fn detach<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), NetworkError>> {
+        self.0.lock().expect("no panic under it").remove(pod);
+        done(Ok(()))
+    }
+
+    fn attached(&self) -> Vec<String> {
+        self.0.lock().expect("no panic under it").keys().cloned().collect()
+    }
+}

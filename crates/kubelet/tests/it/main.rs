@@ -1,0 +1,5 @@
+//! The node's loop between a real API server in memory and an engine that only remembers.
+
+mod fakes;
+mod node;
+mod pods;
