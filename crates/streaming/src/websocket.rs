@@ -13,8 +13,9 @@ use futures_util::{Sink as _, SinkExt as _, Stream as _, StreamExt as _};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::mpsc;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
-use tokio_tungstenite::tungstenite::{Error, Message};
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
+use tokio_tungstenite::tungstenite::{Error, Message, Utf8Bytes};
 
 use crate::stream::{Out, State};
 use crate::{CHUNKS_WAITING_MAX, Driver, Incoming, LINGER_LIMIT, Outgoing};
@@ -157,9 +158,14 @@ where
             return tracing::debug!(%error, "WebSocket cannot be written");
         }
     }
-    if let Err(error) = sink.close().await {
+    if let Err(error) = sink.send(goodbye()).await {
         tracing::debug!(%error, "WebSocket did not close cleanly");
     }
+}
+
+/// Clients take a close without a code for a failure.
+fn goodbye() -> Message {
+    Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 
 fn message(encoding: Encoding, channel: u32, bytes: &[u8]) -> Message {
@@ -178,11 +184,12 @@ pub struct Tunnel<S> {
     socket: WebSocketStream<S>,
     /// Of the message that is being read.
     rest: Bytes,
+    said_goodbye: bool,
 }
 
 impl<S> Tunnel<S> {
     pub const fn new(socket: WebSocketStream<S>) -> Self {
-        Self { socket, rest: Bytes::new() }
+        Self { socket, rest: Bytes::new(), said_goodbye: false }
     }
 }
 
@@ -215,6 +222,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Tunnel<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_close(cx).map_err(io::Error::other)
+        if !self.said_goodbye {
+            ready!(Pin::new(&mut self.socket).poll_ready(cx)).map_err(io::Error::other)?;
+            self.said_goodbye = true;
+            Pin::new(&mut self.socket).start_send(goodbye()).map_err(io::Error::other)?;
+        }
+        match ready!(Pin::new(&mut self.socket).poll_flush(cx)) {
+            Ok(()) | Err(Error::ConnectionClosed) => Poll::Ready(Ok(())),
+            Err(error) => Poll::Ready(Err(io::Error::other(error))),
+        }
     }
 }

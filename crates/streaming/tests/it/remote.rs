@@ -8,7 +8,8 @@ use futures_util::{SinkExt as _, StreamExt as _};
 use tokio::io::{DuplexStream, duplex};
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
-use tokio_tungstenite::tungstenite::protocol::Role;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role};
 
 use crate::client::{Client, beside};
 
@@ -218,14 +219,10 @@ async fn a_program_runs_over_a_websocket() {
     ];
     let seen = over_socket("v5.channel.k8s.io", TERMINAL, sent, 0).await;
     let status = r#"{"metadata":{},"status":"Success"}"#;
-    let expected = [
-        channel(1, ""),
-        channel(1, "80x24 "),
-        channel(1, "A"),
-        channel(1, "B"),
-        channel(3, status),
-        Message::Close(None),
-    ];
+    // kubectl takes a close without a code for a failure.
+    let goodbye = Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: "".into() }));
+    let expected =
+        [channel(1, ""), channel(1, "80x24 "), channel(1, "A"), channel(1, "B"), channel(3, status), goodbye];
     assert_eq!(seen, expected);
 }
 
