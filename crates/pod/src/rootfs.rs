@@ -187,11 +187,12 @@ fn parent(root: &OwnedFd, path: &CStr) -> std::io::Result<(OwnedFd, CString)> {
     Ok((folder, CString::new(name).unwrap_or_default()))
 }
 
+/// An open file inside the root, made with its folder where missing; through a link of the image too that leads to nothing.
 fn file(root: &OwnedFd, path: &CStr) -> std::io::Result<OwnedFd> {
     match sys::open_in_root(root.as_fd(), path, libc::O_PATH) {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => {
-            let (folder, name) = parent(root, path)?;
-            sys::make_node(&folder, &name, libc::S_IFREG | 0o644, 0)?;
+            parent(root, path)?;
+            sys::create_in_root(root.as_fd(), path)?;
             sys::open_in_root(root.as_fd(), path, libc::O_PATH)
         }
         other => other,

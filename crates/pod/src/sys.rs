@@ -407,8 +407,17 @@ struct OpenHow {
 
 /// Opens `path` as if `root` were the root directory: no link leads out of it.
 pub(crate) fn open_in_root(root: BorrowedFd<'_>, path: &CStr, flags: c_int) -> io::Result<OwnedFd> {
+    in_root(root, path, flags, 0)
+}
+
+/// Makes an empty file in the same way.
+pub(crate) fn create_in_root(root: BorrowedFd<'_>, path: &CStr) -> io::Result<()> {
+    in_root(root, path, libc::O_WRONLY | libc::O_CREAT | libc::O_NONBLOCK, 0o644).map(drop)
+}
+
+fn in_root(root: BorrowedFd<'_>, path: &CStr, flags: c_int, mode: u64) -> io::Result<OwnedFd> {
     let flags = (flags | libc::O_CLOEXEC) as u64;
-    let how = OpenHow { flags, mode: 0, resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
+    let how = OpenHow { flags, mode, resolve: RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS };
     owned(syscall!(libc::SYS_openat2, root.as_raw_fd(), path.as_ptr(), &raw const how, size_of::<OpenHow>()))
 }
 

@@ -162,3 +162,16 @@ fn layers_are_given_as_a_list() {
     assert_eq!(pod.output(plan), "top\ndeep\n/");
     assert!(pod.path("upper/made").exists());
 }
+
+/// Some images have /etc/resolv.conf as a link into a folder that only a running system fills.
+#[test]
+fn a_file_is_mounted_through_a_link_that_leads_to_nothing() {
+    let Some(mut pod) = Pod::new() else { return };
+    fs::write(pod.path("given"), "nameserver 10.96.0.10\n").unwrap();
+    fs::create_dir(pod.path("root/run")).unwrap();
+    std::os::unix::fs::symlink("/run/resolv.conf", pod.path("root/etc/resolv.conf")).unwrap();
+    let mut plan = pod.plan(1, "cat /etc/resolv.conf /run/resolv.conf");
+    plan.mounts.push(Mount { source: c_path(&pod.path("given")), ..mount(MountKind::Bind, c"/etc/resolv.conf") });
+    assert_eq!(pod.output(plan), "nameserver 10.96.0.10\nnameserver 10.96.0.10");
+    assert!(!std::path::Path::new("/run/resolv.conf").exists());
+}
