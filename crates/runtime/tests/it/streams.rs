@@ -83,7 +83,8 @@ fn input_stays_open_unless_it_is_for_one() {
     }
     let plan = pod.plan(2, script);
     let plan = Start { stdin: true, stdin_once: true, root: corten_podspec::Root { ..plan.root }, ..plan };
-    assert_eq!(pod.log(), ["stdout F got one", "stdout F got two"]);
+    // Who is attached may hear of a line before it is in the log.
+    assert!(wait_until(|| pod.log() == ["stdout F got one", "stdout F got two"]), "{:?}", pod.log());
     let mut other = Pod::new().unwrap();
     other.connection.call(Start { key: 1, ..plan }).unwrap();
     // Who only looks takes no input away.
