@@ -34,6 +34,7 @@ pub(super) async fn exec(
         blocking(move || node.files.read_exec(&id)).await?
     };
     let streams = [given(streams.stdin)?, given(streams.stdout)?, given(streams.stderr)?];
+    let args = spec.args.iter().map(|arg| c_string(arg.as_str())).collect::<Result<_, _>>()?;
     let (sender, exit) = oneshot::channel();
     let key = {
         let mut state = pod.state();
@@ -42,7 +43,6 @@ pub(super) async fn exec(
         state.execs.insert(key, sender);
         key
     };
-    let args = spec.args.iter().map(|arg| c_string(arg.as_str())).collect::<Result<_, _>>()?;
     let mut credentials = Credentials { args, ..template.credentials };
     if spec.tty && !credentials.env.iter().any(|variable| variable.to_bytes().starts_with(b"TERM=")) {
         credentials.env.push(c"TERM=xterm".to_owned());

@@ -188,8 +188,14 @@ async fn reap(child: Option<Child>) {
 
 /// Takes over every pod of the records.
 pub(super) async fn adopt_all(node: &Arc<Node>) -> Result<(), EngineError> {
-    for spec in node.files.pods()? {
-        let id = spec.id.clone();
+    for (id, spec) in node.files.pods()? {
+        let spec = match spec {
+            Ok(spec) => spec,
+            Err(error) => {
+                discard(node, &id, error).await?;
+                continue;
+            }
+        };
         let pod = Arc::new(Pod::new(spec));
         load(&pod, node.files.containers(&id)?);
         match come_back(node, &id).await {
@@ -202,6 +208,16 @@ pub(super) async fn adopt_all(node: &Arc<Node>) -> Result<(), EngineError> {
         node.pods().insert(id, pod);
     }
     Ok(())
+}
+
+/// Removes what is left of a pod whose record cannot be read: the machine lost its power before it was on disk. With a process
+/// that answers that is no explanation, and nothing is touched.
+async fn discard(node: &Node, id: &str, error: EngineError) -> Result<(), EngineError> {
+    if come_back(node, id).await.is_some() {
+        return Err(error);
+    }
+    tracing::error!(pod = id, %error, "pod is removed: its record cannot be read");
+    node.files.remove_pod(id)
 }
 
 fn load(pod: &Pod, containers: Vec<(ContainerId, ContainerRecord)>) {

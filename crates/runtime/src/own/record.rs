@@ -127,29 +127,35 @@ impl Files {
         remove_if_empty(&self.pods.join(pod))
     }
 
-    /// Every pod that has a record.
-    pub(super) fn pods(&self) -> Result<Vec<PodSpec>, EngineError> {
+    /// Every pod that has a record, by its id.
+    pub(super) fn pods(&self) -> Result<Vec<(String, Result<PodSpec, EngineError>)>, EngineError> {
         let mut found = Vec::new();
         for name in names(&self.pods)? {
             let path = self.pod(&name).join("pod.json");
-            match read_record::<PodSpec>(&path)? {
-                Some(spec) if spec.id == name => found.push(spec),
-                Some(spec) => return Err(EngineError::Failed(format!("{} is of pod {}", path.display(), spec.id))),
+            match read_record::<PodSpec>(&path).transpose() {
+                Some(Ok(spec)) if spec.id != name => {
+                    let error = EngineError::Failed(format!("{} is of pod {}", path.display(), spec.id));
+                    found.push((name, Err(error)));
+                }
+                Some(spec) => found.push((name, spec)),
                 None => {}
             }
         }
         Ok(found)
     }
 
-    /// Every container of a pod that has a record.
+    /// Every container of a pod that has a record. One that cannot be read is told and passed over: a machine that lost its
+    /// power leaves such, and no container of it runs.
     pub(super) fn containers(&self, pod: &str) -> Result<Vec<(ContainerId, ContainerRecord)>, EngineError> {
         let mut found = Vec::new();
         let folder = self.pod(pod);
         for name in names(&folder)? {
             for attempt in names(&folder.join(&name))?.iter().filter_map(|attempt| attempt.parse().ok()) {
                 let id = ContainerId { pod: pod.to_owned(), name: name.clone(), attempt };
-                if let Some(record) = read_record(&self.container(&id).join("container.json"))? {
-                    found.push((id, record));
+                match read_record(&self.container(&id).join("container.json")) {
+                    Ok(Some(record)) => found.push((id, record)),
+                    Ok(None) => {}
+                    Err(error) => tracing::error!(%error, "record of a container is passed over"),
                 }
             }
         }

@@ -274,3 +274,25 @@ async fn a_container_has_what_images_expect() {
     assert_eq!(text, format!("{core}{dev}3\nreadonly\n0\n0\n/made"));
     assert_eq!(node.pod_groups(), 0);
 }
+
+/// As after a loss of power: files that were never filled.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_record_that_cannot_be_read_costs_one_pod() {
+    let Some(mut node) = Node::new().await else { return };
+    node.pod("a").await;
+    node.start("a", &node.spec("sleep 100")).await.unwrap();
+    let torn = node.path("pods/b/containers");
+    fs::create_dir_all(torn.join("main/0")).unwrap();
+    fs::write(torn.join("pod.json"), "").unwrap();
+    node.restart().await;
+    assert_eq!(node.own.pods().await.unwrap().iter().map(|pod| pod.id.clone()).collect::<Vec<_>>(), ["a"]);
+    assert!(!node.path("pods/b").exists());
+    // A pod that lives is not given up for its file.
+    let whole = fs::read(node.path("pods/a/containers/pod.json")).unwrap();
+    fs::write(node.path("pods/a/containers/pod.json"), "{").unwrap();
+    assert!(node.reopen().await.is_err());
+    fs::write(node.path("pods/a/containers/pod.json"), whole).unwrap();
+    node.restart().await;
+    assert_eq!(node.own.pods().await.unwrap()[0].containers[0].exit, None);
+    node.own.remove_pod("a").await.unwrap();
+}

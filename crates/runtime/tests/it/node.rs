@@ -34,7 +34,7 @@ impl Node {
         let shared = ALONE.read().unwrap_or_else(PoisonError::into_inner);
         let folder = folder()?;
         let instance = format!("t{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let (own, tasks) = open(folder.path(), &instance).await;
+        let (own, tasks) = open(folder.path(), &instance).await.unwrap();
         let events = own.events();
         Some(Self { folder, own, events, instance, tasks, _shared: shared })
     }
@@ -42,10 +42,15 @@ impl Node {
     /// The runtime's process ends, as far as a pod can tell, and another takes its place.
     pub(crate) async fn restart(&mut self) {
         assert_eq!(self.tasks.stop(LIMIT).await, 0);
-        let (own, tasks) = open(self.folder.path(), &self.instance).await;
+        let (own, tasks) = open(self.folder.path(), &self.instance).await.unwrap();
         self.own = own;
         self.tasks = tasks;
         self.events = self.own.events();
+    }
+
+    /// Another runtime beside this one, which loses its pods to it.
+    pub(crate) async fn reopen(&self) -> Result<(), EngineError> {
+        open(self.folder.path(), &self.instance).await.map(drop)
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {
@@ -135,7 +140,7 @@ impl Drop for Node {
     }
 }
 
-async fn open(folder: &Path, instance: &str) -> (Own, Tasks) {
+async fn open(folder: &Path, instance: &str) -> Result<(Own, Tasks), EngineError> {
     let tasks = Tasks::new();
     let settings = Settings {
         instance: instance.to_owned(),
@@ -145,7 +150,7 @@ async fn open(folder: &Path, instance: &str) -> (Own, Tasks) {
         tasks: tasks.clone(),
         clock: Clock::system(),
     };
-    (Own::open(settings).await.unwrap(), tasks)
+    Ok((Own::open(settings).await?, tasks))
 }
 
 /// Content of a log's lines.
