@@ -64,7 +64,13 @@ pub(crate) fn start(
     identity: &Identity,
     places: Places,
 ) -> Result<Start, EngineError> {
-    let own_dev = !spec.mounts.iter().any(|mount| mount.target == Path::new("/dev"));
+    // Nothing is made in a folder of the host.
+    let is_own = |folder: &str| !spec.mounts.iter().any(|mount| Path::new(folder).starts_with(&mount.target));
+    let own_dev = is_own("/dev");
+    let mut symlinks = if own_dev { devices::links() } else { Vec::new() };
+    if is_own("/sys/fs/cgroup") {
+        symlinks.extend(mounts::control_group_links(host)?);
+    }
     Ok(Start {
         key: places.key,
         root: Root {
@@ -83,7 +89,7 @@ pub(crate) fn start(
         cgroup2: places.cgroup2,
         cgroup_joins: places.cgroup_joins,
         host_pid: pod.host_pid,
-        symlinks: if own_dev { devices::links() } else { Vec::new() },
+        symlinks,
         terminal: spec.tty,
         stdin: spec.stdin,
         stdin_once: spec.stdin_once,
@@ -167,6 +173,29 @@ mod tests {
         let texts: Vec<_> = environment(&pod, &spec, &identity).unwrap();
         let texts: Vec<_> = texts.iter().map(|text| text.to_str().unwrap()).collect();
         assert_eq!(texts, expected);
+    }
+
+    #[test]
+    fn nothing_is_made_where_the_host_is_mounted() {
+        let (host, pod) = (Host { cgroup1: vec!["cpu,cpuacct".to_owned()], ..Host::default() }, PodSpec::default());
+        let made = |targets: &[&str]| {
+            let mount = |target: &&str| crate::spec::Mount {
+                source: "/x".into(),
+                target: target.into(),
+                readonly: false,
+                propagation: crate::spec::Propagation::Private,
+            };
+            let mounts = targets.iter().map(mount).collect();
+            let spec = ContainerSpec { mounts, ..ContainerSpec::default() };
+            let (upper, work, cgroup2) = Default::default();
+            let places = Places { key: 1, upper, work, cgroup2, cgroup_joins: Vec::new() };
+            let plan = start(&host, &pod, &spec, &Identity::default(), places).unwrap();
+            let links = plan.symlinks.iter().filter(|link| link.path.to_bytes().starts_with(b"/sys/")).count();
+            (plan.devices.is_empty(), plan.symlinks.len() - links > 0, links)
+        };
+        assert_eq!(made(&["/dev/shm", "/sys/fs/cgroup/cpu"]), (false, true, 2));
+        assert_eq!(made(&["/dev"]), (true, false, 2));
+        assert_eq!(made(&["/sys"]), (false, true, 0));
     }
 
     #[test]

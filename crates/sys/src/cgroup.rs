@@ -215,6 +215,12 @@ impl Group<'_> {
         plan
     }
 
+    /// Keeps the group's memory out of swap space, where v2 and this kernel count it.
+    pub fn without_swap(&self) -> Vec<Write> {
+        let file = self.v2_folder().map(|folder| folder.join("memory.swap.max")).filter(|file| file.exists());
+        file.map(|path| Write { path, value: "0".to_owned() }).into_iter().collect()
+    }
+
     /// Lets the kernel kill all of the group together when one of it has to go. v1 has no such thing.
     pub fn kill_together(&self) -> Vec<Write> {
         let folder = self.v2_folder().filter(|_| self.hierarchies.v2_controllers.contains("memory"));

@@ -67,7 +67,10 @@ impl Groups {
     ) -> Result<(CString, Vec<CString>), EngineError> {
         self.make(name, limits)?;
         let group = self.hierarchies.group(name);
-        apply(&group.kill_together()).map_err(|error| failed(&error))?;
+        // As a kubelet does whose node is not told to use swap space.
+        for plan in [group.kill_together(), group.without_swap()] {
+            apply(&plan).map_err(|error| failed(&error))?;
+        }
         if let Some(devices) = devices {
             group.allow_devices(devices).map_err(|error| failed(&error))?;
         }

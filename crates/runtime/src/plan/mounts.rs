@@ -3,7 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::path::{Path, PathBuf};
 
-use corten_podspec::{Mount, MountKind, Propagation};
+use corten_podspec::{Mount, MountKind, Propagation, Symlink};
 
 use super::host::Host;
 use super::{c_path, c_string};
@@ -123,6 +123,16 @@ fn control_groups(host: &Host, readonly: bool) -> Result<Vec<Mount>, EngineError
     Ok(made)
 }
 
+/// Where one hierarchy has several controllers, each is found under its own name too, as on hosts.
+pub(super) fn control_group_links(host: &Host) -> Result<Vec<Symlink>, EngineError> {
+    let several = host.cgroup1.iter().filter(|options| options.contains(','));
+    let names = several.flat_map(|options| options.split(',').map(move |name| (name, options)));
+    let link = |(name, options): (&str, &String)| {
+        Ok(Symlink { path: c_path(Path::new("/sys/fs/cgroup").join(name))?, target: c_string(options.as_str())? })
+    };
+    names.map(link).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -156,5 +166,10 @@ mod tests {
         let all = targets(&spec, &host);
         let expected = ["/sys/fs/cgroup", "/sys/fs/cgroup/cpu,cpuacct", "/sys/fs/cgroup/systemd"];
         assert_eq!(all[all.len() - 3..], expected);
+        let links = control_group_links(&host).unwrap();
+        let links: Vec<_> =
+            links.iter().map(|link| (link.path.to_str().unwrap(), link.target.to_str().unwrap())).collect();
+        let expected = [("/sys/fs/cgroup/cpu", "cpu,cpuacct"), ("/sys/fs/cgroup/cpuacct", "cpu,cpuacct")];
+        assert_eq!(links, expected);
     }
 }

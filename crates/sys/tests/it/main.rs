@@ -94,6 +94,10 @@ fn v2_figures_are_read() {
     group.create().unwrap();
     let folder = group.v2_folder().unwrap();
     assert!(group.usage().is_err());
+    assert!(group.without_swap().is_empty());
+    fs::write(folder.join("memory.swap.max"), "max").unwrap();
+    apply(&group.without_swap()).unwrap();
+    assert_eq!(fs::read_to_string(folder.join("memory.swap.max")).unwrap(), "0");
     let files = [
         ("cpu.stat", "usage_usec 12\nuser_usec 7\n"),
         ("memory.current", "4096\n"),
