@@ -67,14 +67,14 @@ pub fn run(image: &Image) -> anyhow::Result<()> {
 
 impl Common {
     fn store(&self) -> anyhow::Result<Store> {
-        self.store_with(Vec::new())
+        self.store_with(Vec::new(), Vec::new())
     }
 
-    /// With registries that are asked without encryption.
-    fn store_with(&self, plain_http: Vec<String>) -> anyhow::Result<Store> {
+    /// With registries that are asked without encryption, and authorities that are trusted.
+    fn store_with(&self, plain_http: Vec<String>, authorities_pem: Vec<u8>) -> anyhow::Result<Store> {
         let content = datadir::content(&self.data_dir)?;
         let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
-        let settings = Settings { plain_http, ..Settings::new(clock, Random::system(), Tasks::new()) };
+        let settings = Settings { plain_http, authorities_pem, ..Settings::new(clock, Random::system(), Tasks::new()) };
         Store::open(&content, settings).map_err(advise)
     }
 }

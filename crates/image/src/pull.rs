@@ -30,10 +30,10 @@ pub(crate) struct Pulls {
     downloads: Semaphore,
 }
 
-impl Default for Pulls {
-    fn default() -> Self {
+impl Pulls {
+    pub(crate) fn new(authorities_pem: &[u8]) -> Self {
         Self {
-            connector: Connector::default(),
+            connector: Connector::new(authorities_pem),
             images: Ongoing::default(),
             layers: Ongoing::default(),
             downloads: Semaphore::new(DOWNLOADS_MAX),

@@ -49,6 +49,8 @@ pub struct Settings {
     pub layer_bytes_max: u64,
     /// Registries that are asked without encryption; those on this machine always are.
     pub plain_http: Vec<String>,
+    /// Certificates of authorities that registries may show, beside those that the machine trusts.
+    pub authorities_pem: Vec<u8>,
     /// How long a registry may be silent in the midst of something.
     pub stall_max: Duration,
 }
@@ -63,6 +65,7 @@ impl Settings {
             platform: Platform::host(),
             layer_bytes_max: LAYER_BYTES_MAX,
             plain_http: Vec::new(),
+            authorities_pem: Vec::new(),
             stall_max: STALL_MAX,
         }
     }
@@ -110,10 +113,10 @@ impl Store {
         }
         let inner = Inner {
             root: path.to_owned(),
-            settings,
             loaded: Mutex::default(),
             asked_ms: Mutex::default(),
-            pulls: Pulls::default(),
+            pulls: Pulls::new(&settings.authorities_pem),
+            settings,
         };
         let store = Self(Arc::new(inner));
         store.clean()?;

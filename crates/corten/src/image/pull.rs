@@ -1,6 +1,7 @@
 //! `corten image pull`.
 
 use std::io::Read as _;
+use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -24,6 +25,9 @@ pub(super) struct Pull {
     /// Ask the registry without encryption; one on this machine always is.
     #[arg(long)]
     insecure: bool,
+    /// Trust these authorities too: certificates in PEM.
+    #[arg(long, value_name = "FILE")]
+    authorities: Option<PathBuf>,
 }
 
 impl Pull {
@@ -31,8 +35,12 @@ impl Pull {
         let reference = Reference::parse(&self.reference).map_err(advise)?;
         let credentials = self.credentials(&reference)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
+        let authorities = match &self.authorities {
+            Some(path) => std::fs::read(path).with_context(|| format!("the authorities in {}", path.display()))?,
+            None => Vec::new(),
+        };
         let plain = self.insecure.then(|| reference.registry().to_owned());
-        let store = self.common.store_with(plain.into_iter().collect())?;
+        let store = self.common.store_with(plain.into_iter().collect(), authorities)?;
         let image = runtime.block_on(store.pull(&self.reference, &credentials)).map_err(advise)?;
         list::print_names(&[image], self.common.output);
         Ok(())

@@ -13,7 +13,8 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::ServerName;
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -23,8 +24,11 @@ use tokio_rustls::TlsConnector;
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Makes connections. Cheap to clone; the authorities are read when the first one needs them.
-#[derive(Clone, Default)]
-pub(crate) struct Connector(Arc<OnceCell<TlsConnector>>);
+#[derive(Clone)]
+pub(crate) struct Connector {
+    authorities_pem: Arc<[u8]>,
+    tls: Arc<OnceCell<TlsConnector>>,
+}
 
 impl std::fmt::Debug for Connector {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -33,6 +37,11 @@ impl std::fmt::Debug for Connector {
 }
 
 impl Connector {
+    /// Trusts these authorities beside the machine's own.
+    pub(crate) fn new(authorities_pem: &[u8]) -> Self {
+        Self { authorities_pem: authorities_pem.into(), tls: Arc::default() }
+    }
+
     /// Asks on a connection of its own; the answer's body may last longer than `silence_max`, its head may not.
     pub(super) async fn get(
         &self,
@@ -56,7 +65,7 @@ impl Connector {
                 return ask(stream, request, tasks).await;
             }
             let server = ServerName::try_from(name.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-            let connector = self.0.get_or_try_init(connector).await?;
+            let connector = self.tls.get_or_try_init(|| connector(&self.authorities_pem)).await?;
             let stream = connector.connect(server, stream).await;
             ask(stream.map_err(|error| format!("no TLS session with {host}: {error}"))?, request, tasks).await
         };
@@ -94,12 +103,16 @@ where
     sender.send_request(request).await.map_err(failed)
 }
 
-async fn connector() -> Result<TlsConnector, String> {
+async fn connector(authorities_pem: &[u8]) -> Result<TlsConnector, String> {
     let found = tokio::task::spawn_blocking(rustls_native_certs::load_native_certs).await;
     let found = found.map_err(|error| error.to_string())?;
     let mut roots = RootCertStore::empty();
-    let (known, _) = roots.add_parsable_certificates(found.certs);
-    if known == 0 {
+    for authority in CertificateDer::pem_slice_iter(authorities_pem) {
+        let authority = authority.map_err(|error| format!("the authorities are no PEM: {error}"))?;
+        roots.add(authority).map_err(|error| format!("an authority cannot be used: {error}"))?;
+    }
+    roots.add_parsable_certificates(found.certs);
+    if roots.is_empty() {
         return Err("this machine trusts no certificate authority; apt-get install ca-certificates".to_owned());
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()));

@@ -2,6 +2,9 @@
 //! protects what was just pulled are the kubelet's defaults.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use corten_stdx::task::Stopped;
 
 use super::index::Index;
 use super::usage::Usage;
@@ -13,6 +16,8 @@ const HIGH_PERCENT: u64 = 85;
 const LOW_PERCENT: u64 = 80;
 /// What was pulled or asked for within this time is about to be used.
 const AGE_MIN_MS: i64 = 2 * 60 * 1000;
+
+const PERIOD: Duration = Duration::from_secs(5 * 60);
 
 /// The disk under the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,6 +56,27 @@ impl Store {
             rustix::fs::statvfs(&self.0.root).map_err(|errno| ImageError::io("the image store", errno.into()))?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
         Ok(Space { capacity_bytes: bytes(disk.f_blocks), available_bytes: bytes(disk.f_bavail) })
+    }
+
+    /// Looks every five minutes, as the kubelet does, until it is told to stop.
+    pub async fn keep_collecting(self, mut stopped: Stopped) {
+        loop {
+            tokio::select! {
+                () = stopped.wait() => return,
+                () = self.settings().clock.sleep(PERIOD) => {}
+            }
+            let store = self.clone();
+            let outcome = tokio::task::spawn_blocking(move || store.collect(&store.space()?)).await;
+            match outcome {
+                Ok(Ok(collected)) if collected.freed_bytes < collected.wanted_bytes => {
+                    tracing::warn!(?collected, "the disk fills, and too few images are unused");
+                }
+                Ok(Ok(collected)) if collected.wanted_bytes > 0 => tracing::info!(?collected, "images were collected"),
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => tracing::error!(%error, "images could not be collected"),
+                Err(error) => tracing::error!(%error, "the collection of images ended"),
+            }
+        }
     }
 
     /// Frees what the disk needs. May take seconds.

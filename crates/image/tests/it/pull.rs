@@ -1,11 +1,15 @@
 //! Pulling from a registry that fails in every way that registries do.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use corten_image::{Credentials, Digest, ImageError, Images as _, Settings, Store};
+use corten_image::{Credentials, Digest, Image, ImageError, Images as _, Settings, Store};
 use corten_stdx::clock::Clock;
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustls::ServerConfig;
+use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -26,7 +30,7 @@ impl Node {
         Self { dir, store, registry: Registry::start() }
     }
 
-    async fn pull(&self, name: &str) -> Result<std::sync::Arc<corten_image::Image>, ImageError> {
+    async fn pull(&self, name: &str) -> Result<Arc<Image>, ImageError> {
         self.store.pull(&self.registry.reference(name), &[]).await
     }
 
@@ -278,4 +282,45 @@ async fn a_pull_that_is_given_up_leaves_nothing() {
         tokio::time::sleep(Duration::from_millis(25)).await;
     }
     node.is_empty();
+}
+
+/// An authority's certificate in PEM, and a server that it vouches for under this address.
+fn encrypted(address: &str) -> (String, Arc<ServerConfig>) {
+    let authority_key = KeyPair::generate().expect("a key");
+    let mut authority = CertificateParams::default();
+    authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let certificate = authority.self_signed(&authority_key).expect("signed");
+    let key = KeyPair::generate().expect("a key");
+    let leaf = CertificateParams::new(vec![address.to_owned()]).expect("an address");
+    let leaf = leaf.signed_by(&key, &Issuer::new(authority, authority_key)).expect("signed");
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let builder = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+    let key = PrivateKeyDer::try_from(key.serialize_der()).expect("a key");
+    let config = builder.expect("versions").with_no_client_auth().with_single_cert(vec![leaf.der().clone()], key);
+    (certificate.pem(), Arc::new(config.expect("they belong together")))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn registries_elsewhere_are_asked_by_tls_alone() {
+    let (pem, config) = encrypted("0.0.0.0");
+    let registry = Registry::start_encrypted(config);
+    registry.push("app", "1", &[layer("a", 100_000)]);
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = |name: &str, authorities_pem: &str| {
+        let settings = Settings { clock: Clock::system(), authorities_pem: authorities_pem.into(), ..settings() };
+        Store::open(&dir.path().join(name), settings).expect("opens")
+    };
+    let name = registry.reference("app:1");
+    assert!(name.starts_with("0.0.0.0:"));
+    let stranger = open("stranger", "").pull(&name, &[]).await.expect_err("its authority is unknown").to_string();
+    assert!(stranger.contains("no TLS session with 0.0.0.0: ") && registry.requests().is_empty(), "{stranger}");
+    let (other, _) = encrypted("0.0.0.0");
+    open("other", &other).pull(&name, &[]).await.expect_err("another authority's");
+    open("friend", &pem).pull(&name, &[]).await.expect("trusted");
+
+    let (pem, config) = encrypted("127.9.9.9");
+    let impostor = Registry::start_encrypted(config);
+    impostor.push("app", "1", &[layer("a", 10)]);
+    open("deceived", &pem).pull(&impostor.reference("app:1"), &[]).await.expect_err("another's certificate");
+    assert!(impostor.requests().is_empty());
 }

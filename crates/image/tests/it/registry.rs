@@ -2,12 +2,13 @@
 //! connection, one request a connection.
 
 use std::collections::HashMap;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corten_image::Digest;
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 
 use crate::layout::{Packed, config, here};
@@ -78,13 +79,29 @@ pub(crate) enum Wrong {
 
 impl Registry {
     pub(crate) fn start() -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        Self::serve("127.0.0.1:0", |registry, connection| registry.answer(connection))
+    }
+
+    /// Encrypted, on an address that is this machine's without being loopback's: 0.0.0.0 as a destination, ip(7).
+    pub(crate) fn start_encrypted(config: Arc<ServerConfig>) -> Self {
+        Self::serve("0.0.0.0:0", move |registry, connection| {
+            let session = ServerConnection::new(config.clone()).expect("a good configuration");
+            let mut stream = StreamOwned::new(session, connection);
+            registry.answer(&mut stream);
+            stream.conn.send_close_notify();
+            // The client may have left.
+            drop(stream.flush());
+        })
+    }
+
+    fn serve(address: &str, answer: impl Fn(&Self, TcpStream) + Clone + Send + 'static) -> Self {
+        let listener = TcpListener::bind(address).expect("a free port");
         let registry = Self { address: listener.local_addr().expect("bound"), state: Arc::default() };
         let serving = registry.clone();
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                let serving = serving.clone();
-                std::thread::spawn(move || serving.answer(connection));
+                let (serving, answer) = (serving.clone(), answer.clone());
+                std::thread::spawn(move || answer(&serving, connection));
             }
         });
         registry
@@ -147,12 +164,12 @@ impl Registry {
         self.manifest(repository, tag, MANIFEST, &manifest)
     }
 
-    fn answer(&self, connection: TcpStream) {
-        let Some(request) = read(&connection) else { return };
+    fn answer(&self, mut connection: impl Read + Write) {
+        let Some(request) = read(&mut connection) else { return };
         let (bytes, stall) = self.decide(&request);
         self.state.lock().expect("no panic").requests.push(request);
         // The client may have left.
-        if (&connection).write_all(&bytes).is_ok() && stall {
+        if connection.write_all(&bytes).is_ok() && stall {
             std::thread::sleep(Duration::from_secs(5));
         }
     }
@@ -230,7 +247,7 @@ fn head(status: u16, headers: &[(&str, &str)], length: usize) -> Vec<u8> {
     format!("HTTP/1.1 {status} Said\r\n{lines}Content-Length: {length}\r\nConnection: close\r\n\r\n").into_bytes()
 }
 
-fn read(connection: &TcpStream) -> Option<Request> {
+fn read(connection: &mut impl Read) -> Option<Request> {
     let mut lines = BufReader::new(connection).lines();
     let first = lines.next()?.ok()?;
     let mut request = Request { path: first.split(' ').nth(1)?.to_owned(), range: None, authorization: None };
