@@ -11,13 +11,18 @@ use crate::{requirements, strangers};
 /// The modules whose data are read by tests: golden objects of every kind; roles, discovery and OpenAPI documents.
 const MODULES: [&str; 2] = ["k8s.io/api@v0.36.3", "k8s.io/kubernetes@v1.36.3"];
 
+/// A program of the examples, in a workspace of its own like the pod process.
+const EXAMPLE: &str = "examples/www/Cargo.toml";
+
 pub(crate) fn run() -> Result<()> {
     requirements::check(&requirements::TEST)?;
     let mut download = Command::new("go");
     download.args(["mod", "download"]).args(MODULES);
     step::run(download)?;
     step::run(cargo(&["test", "--workspace", "--quiet"]))?;
-    step::run(cargo(&["test", "--manifest-path", POD, "--quiet"]))?;
+    for own in [POD, EXAMPLE] {
+        step::run(cargo(&["test", "--manifest-path", own, "--quiet"]))?;
+    }
     strangers::clients(&[])?;
     strangers::differential(&[])
 }

@@ -39,7 +39,8 @@ impl Request {
             return Ok(None);
         }
         let mut words = first.split(' ');
-        let (Some(method), Some(target), Some(version), None) = (words.next(), words.next(), words.next(), words.next())
+        let (Some(method), Some(target), Some(version), None) =
+            (words.next(), words.next(), words.next(), words.next())
         else {
             return Err(Problem::Malformed("the first line is malformed\n"));
         };
@@ -153,10 +154,14 @@ mod tests {
     #[test]
     fn bodies_come_by_length_or_in_chunks() {
         let plain = b"POST /echo?x HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc";
-        let chunked = b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x\r\na\r\n2\r\nbc\r\n0\r\nT: x\r\n\r\n";
+        let chunked =
+            b"POST /echo HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;x\r\na\r\n2\r\nbc\r\n0\r\nT: x\r\n\r\n";
         for text in [&plain[..], chunked] {
             let Ok(Some(request)) = read(text) else { panic!("a request") };
-            assert_eq!((request.path.as_str(), request.body.as_slice(), request.keep_alive), ("/echo", &b"abc"[..], true));
+            assert_eq!(
+                (request.path.as_str(), request.body.as_slice(), request.keep_alive),
+                ("/echo", &b"abc"[..], true)
+            );
         }
     }
 

@@ -41,7 +41,9 @@ fn main() -> io::Result<()> {
     for connection in listener.incoming() {
         let shop = shop.clone();
         match connection {
-            Ok(connection) => drop(thread::Builder::new().stack_size(128 << 10).spawn(move || serve(&connection, &shop))?),
+            Ok(connection) => {
+                drop(thread::Builder::new().stack_size(128 << 10).spawn(move || serve(&connection, &shop))?)
+            }
             Err(error) => eprintln!("a connection could not be accepted: {error}"),
         }
     }
@@ -52,7 +54,10 @@ fn main() -> io::Result<()> {
 fn serve(connection: &TcpStream, shop: &Shop) {
     if let Err(error) = requests(connection, shop) {
         // Clients that leave are no news.
-        if !matches!(error.kind(), io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::WouldBlock) {
+        if !matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionReset | io::ErrorKind::BrokenPipe | io::ErrorKind::WouldBlock
+        ) {
             eprintln!("a connection ended: {error}");
         }
     }

@@ -50,9 +50,8 @@ impl Shop {
     }
 
     pub fn json(&self) -> String {
-        let one = |product: &Product| {
-            format!("{{\"name\":{},\"price\":{}}}", quote(&product.name), quote(&product.price))
-        };
+        let one =
+            |product: &Product| format!("{{\"name\":{},\"price\":{}}}", quote(&product.name), quote(&product.price));
         let items: Vec<String> = self.products.iter().map(one).collect();
         format!("{{\"pod\":{},\"products\":[{}]}}\n", quote(&self.pod), items.join(","))
     }
