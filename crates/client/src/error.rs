@@ -17,6 +17,9 @@ pub enum Error {
     /// An object, a path or an answer that is not what it has to be.
     #[error("{0}")]
     Shape(String),
+    /// What a controller does outside of the API.
+    #[error(transparent)]
+    Outside(Box<dyn std::error::Error + Send + Sync>),
 }
 
 impl From<Status> for Error {

@@ -2,5 +2,6 @@
 //! kernel and edge. Each part is a pure function of what the caches hold, run again when something that it reads has changed.
 
 pub mod ingress;
+pub mod services;
 pub mod view;
 pub mod zones;

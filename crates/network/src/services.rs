@@ -136,6 +136,11 @@ impl Services {
         self.forget(&delta).map_err(|error| could_not("forget flows of endpoints that are gone", &error))
     }
 
+    /// Whether new connections are sent to this address.
+    pub fn leads_to(&self, endpoint: Ipv4Addr) -> bool {
+        self.layout.leads_to(endpoint)
+    }
+
     /// Writes the whole table in one transaction.
     ///
     /// # Errors

@@ -79,6 +79,10 @@ impl Layout {
         self.delta(before, after)
     }
 
+    pub(super) fn leads_to(&self, endpoint: Ipv4Addr) -> bool {
+        self.hairpins.contains_key(&endpoint)
+    }
+
     /// Everything, into a table that may be there or not.
     pub(super) fn rebuild(&self, settings: &Settings, batch: &mut Batch) {
         batch.replace_table();
