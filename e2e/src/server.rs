@@ -62,7 +62,12 @@ impl Server {
         let [port] = free_ports()?;
         let data = folder.path().join("data");
         let mut command = Command::new(program);
-        command.arg("up").arg("--data-dir").arg(&data).arg("--listen").arg(format!("127.0.0.1:{port}"));
+        command
+            .args(["up", "--network", "none"])
+            .arg("--data-dir")
+            .arg(&data)
+            .arg("--listen")
+            .arg(format!("127.0.0.1:{port}"));
         command.args(extra);
         let mut process = Process::start("corten", &command, folder.path())?;
         wait(READY_LIMIT, || {

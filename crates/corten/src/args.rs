@@ -49,6 +49,16 @@ pub struct Up {
     /// Which of the built-in controllers run: `none` leaves them to others, such as upstream's controller manager.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub controllers: Controllers,
+    /// Whether this server's kernel is told of Services: `none` leaves them to others, such as upstream's proxy.
+    #[arg(long, value_name = "WHICH", default_value = "all")]
+    pub network: Network,
+}
+
+/// Which part of the network is ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Network {
+    All,
+    None,
 }
 
 /// Which built-in controllers run.

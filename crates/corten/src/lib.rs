@@ -10,6 +10,7 @@ pub mod files;
 pub mod image;
 pub mod keys;
 pub mod kubeconfig;
+pub mod network;
 pub mod node;
 pub mod pki;
 pub mod preflight;

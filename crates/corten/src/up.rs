@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
 use crate::api::{self, Base};
-use crate::args::{Controllers, Up};
+use crate::args::{self, Controllers, Up};
 use crate::certificates::{Certificates, Users};
 use crate::datadir::DataDir;
 use crate::dial::Connections;
@@ -25,7 +25,7 @@ use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
 use crate::token_keys::TokenKeys;
-use crate::{controllers, keys, node, preflight, store};
+use crate::{controllers, keys, network, node, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -100,8 +100,12 @@ async fn serve(
         Controllers::None => Vec::new(),
     };
     progress.part("controllers", &running.len().to_string())?;
+    let name = node_name(settings);
+    if settings.network == args::Network::All {
+        network::start(&name, dir, &ranges, &api, &clock, &random, &tasks).await?;
+        progress.part("network", &format!("pods {}, services {}", ranges.pod, ranges.service))?;
+    }
     if settings.controllers == Controllers::All {
-        let name = node_name(settings);
         let (ranges, api, clock) = (&ranges, &api, &clock);
         let base = node::Base { up: settings, name: &name, dir, ranges, api, clock, random: &random, tasks: &tasks };
         let pods = node::start(base).await?.all().len();

@@ -46,6 +46,8 @@ struct Context {
     slices: Informer<Slice>,
     told: Arc<Mutex<Told>>,
     changes: watch::Sender<u64>,
+    /// Feeds the caches for as long as it is held.
+    _informers: Informers,
 }
 
 /// Tells the kernel what the API says.
@@ -58,6 +60,7 @@ pub fn controller(informers: &Informers, settings: Settings, services: Services)
         slices: informers.of::<Slice>(Scope::all(SLICES)),
         told: told.clone(),
         changes,
+        _informers: informers.clone(),
     });
     let controller = Controller::new("services", context.clone(), reconcile)
         .watches(&context.services)

@@ -16,7 +16,7 @@ pub(crate) struct Server {
 
 pub(crate) fn command(dir: &Path, listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
-    command.args(["up", "--name", "node-1", "--listen", listen, "--data-dir"]).arg(dir);
+    command.args(["up", "--name", "node-1", "--network", "none", "--listen", listen, "--data-dir"]).arg(dir);
     command
 }
 
