@@ -1,5 +1,6 @@
 //! The network of a node: links and addresses of pods ([`PodNetwork`]), and what leads to them.
 
+mod packet;
 pub mod pods;
 pub mod range;
 pub mod services;
@@ -8,7 +9,7 @@ pub use pods::Pods;
 pub use range::Range;
 pub use services::Services;
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use futures_core::future::BoxFuture;
 
@@ -21,8 +22,41 @@ pub enum NetworkError {
     /// Somebody else's route leads into the node's range.
     #[error("the pod addresses {range} clash with the route {route} of link {link:?}; choose others with --pod-cidr")]
     Clash { range: String, route: String, link: String },
+    #[error("the pod {pod} has no address")]
+    Unlinked { pod: String },
     #[error("{what}: {detail}")]
     Failed { what: String, detail: String },
+}
+
+/// What is above IP.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Protocol {
+    #[default]
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// As in the IP header.
+    pub(crate) fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}
+
+/// A port of the node that leads to a pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HostPort {
+    /// Of one address of the node alone.
+    pub address: Option<Ipv4Addr>,
+    pub protocol: Protocol,
+    pub port: u16,
+    /// The pod's port.
+    pub to: u16,
 }
 
 /// Gives pods their links and addresses.
@@ -30,6 +64,9 @@ pub trait PodNetwork: Send + Sync {
     /// Links the network namespace of the process `pid` to the node's and resolves with the pod's addresses, the first one
     /// being the pod's main address. A pod that is linked keeps its addresses, also after a restart of the caller.
     fn attach<'a>(&'a self, pod: &'a str, pid: u32) -> BoxFuture<'a, Result<Vec<IpAddr>, NetworkError>>;
+
+    /// Lets these ports of the node, and no others, lead to a pod that has addresses.
+    fn publish<'a>(&'a self, pod: &'a str, ports: &'a [HostPort]) -> BoxFuture<'a, Result<(), NetworkError>>;
 
     /// Takes the link and frees the addresses; does nothing for a pod that has none.
     fn detach<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), NetworkError>>;

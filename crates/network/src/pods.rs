@@ -4,17 +4,22 @@
 //! id as its alias, the node's own address in that range, and the route to the pod. So the kernel is the record of who has
 //! which address: it survives whatever happens to this process, and no file can disagree with it. The pod's end is `eth0`.
 
+mod rules;
+
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_stdx::error::Chain;
 use corten_sys::namespace::NetNs;
 use corten_sys::netlink;
+use corten_sys::nft::Filter;
 use corten_sys::route::{Address, Change, LINK_NAME_MAX, Link, Route, Routing};
 use futures_core::future::BoxFuture;
 
 use crate::range::{GATEWAY, Range, Taken};
-use crate::{NetworkError, PodNetwork};
+use crate::{HostPort, NetworkError, PodNetwork};
+use rules::Rules;
 
 /// The name of a pod's link inside the pod.
 const POD_LINK: &str = "eth0";
@@ -56,6 +61,7 @@ struct Inner {
 struct State {
     taken: Taken,
     host: Routing,
+    rules: Rules,
 }
 
 impl Pods {
@@ -64,7 +70,7 @@ impl Pods {
     /// # Errors
     /// When the range clashes with somebody else's routes, or the kernel refuses.
     pub fn open(settings: Settings) -> Result<Self, NetworkError> {
-        let Settings { instance, node_range: range, cluster_range: _, mtu, host } = settings;
+        let Settings { instance, node_range: range, cluster_range, mtu, host } = settings;
         let failed = |error| failed("open the pod network", &error);
         let too_small = || NetworkError::NoAddress { range: range.to_string() };
         let gateway = range.at(GATEWAY).ok_or_else(too_small)?;
@@ -72,14 +78,11 @@ impl Pods {
         let links = routing.links().map_err(failed)?;
         clash(range, &instance, &links, &routing.routes().map_err(failed)?)?;
         let mtu = mtu.unwrap_or_else(|| mtu_of(&instance, &links));
-        let mut inner = Inner {
-            range,
-            gateway,
-            mtu,
-            state: Mutex::new(State { taken: Taken::new(range), host: routing }),
-            instance,
-        };
-        inner.adopt(&links).map_err(failed)?;
+        let taken = adopt(&instance, range, &links, &mut routing).map_err(failed)?;
+        let addresses: BTreeSet<_> = taken.offsets().filter_map(|offset| range.at(offset)).collect();
+        let filter = Filter::open(&host).map_err(failed)?;
+        let rules = Rules::open(filter, &instance, range, cluster_range, &addresses).map_err(failed)?;
+        let inner = Inner { range, gateway, mtu, state: Mutex::new(State { taken, host: routing, rules }), instance };
         host.run(forward).map_err(|error| could_not("enter the network namespace", &error))??;
         Ok(Self(Arc::new(inner)))
     }
@@ -104,6 +107,11 @@ impl PodNetwork for Pods {
         }))
     }
 
+    fn publish<'a>(&'a self, pod: &'a str, ports: &'a [HostPort]) -> BoxFuture<'a, Result<(), NetworkError>> {
+        let (id, ports) = (pod.to_owned(), ports.to_vec());
+        Box::pin(self.on_own_thread(move |inner| inner.publish(&id, &ports)))
+    }
+
     fn detach<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), NetworkError>> {
         let id = pod.to_owned();
         Box::pin(self.on_own_thread(move |inner| inner.detach(&id)))
@@ -118,17 +126,6 @@ impl Inner {
     fn state(&self) -> std::sync::MutexGuard<'_, State> {
         // Every step of an attachment can be repeated, so a panic in the middle leaves nothing that must not be seen.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn adopt(&mut self, links: &[Link]) -> Result<(), netlink::Error> {
-        let state = self.state.get_mut().unwrap_or_else(PoisonError::into_inner);
-        for link in links {
-            let Some(offset) = offset_of(&self.instance, &link.name) else { continue };
-            if link.alias.is_empty() || !state.taken.adopt(&link.alias, offset) {
-                state.host.apply("remove a link made by halves", &[Change::DeleteLink(link.index)])?;
-            }
-        }
-        Ok(())
     }
 
     /// One pod at a time: the kernel takes changes of links one at a time anyway.
@@ -195,17 +192,39 @@ impl Inner {
         within.apply("route from the pod", &changes)
     }
 
+    fn publish(&self, pod: &str, ports: &[HostPort]) -> Result<(), NetworkError> {
+        let mut state = self.state();
+        let address = state.taken.of(pod).and_then(|offset| self.range.at(offset));
+        let address = address.ok_or_else(|| NetworkError::Unlinked { pod: pod.to_owned() })?;
+        state.rules.publish(address, ports).map_err(|error| failed("publish the pod's ports", &error))
+    }
+
     fn detach(&self, pod: &str) -> Result<(), NetworkError> {
         let mut state = self.state();
         let Some(offset) = state.taken.of(pod) else { return Ok(()) };
-        remove(&mut state.host, &link_name(&self.instance, offset))
-            .map_err(|error| failed("unlink the pod", &error))?;
+        let failed = |error| failed("unlink the pod", &error);
+        if let Some(address) = self.range.at(offset) {
+            state.rules.publish(address, &[]).map_err(failed)?;
+        }
+        remove(&mut state.host, &link_name(&self.instance, offset)).map_err(failed)?;
         state.taken.free(pod);
         Ok(())
     }
 }
 
-/// Removes all links of an instance.
+/// Takes over complete links, and removes the others.
+fn adopt(instance: &str, range: Range, links: &[Link], host: &mut Routing) -> Result<Taken, netlink::Error> {
+    let mut taken = Taken::new(range);
+    for link in links {
+        let Some(offset) = offset_of(instance, &link.name) else { continue };
+        if link.alias.is_empty() || !taken.adopt(&link.alias, offset) {
+            host.apply("remove a link made by halves", &[Change::DeleteLink(link.index)])?;
+        }
+    }
+    Ok(taken)
+}
+
+/// Removes all links of an instance, and its rules for pods.
 ///
 /// # Errors
 /// When the kernel refuses.
@@ -217,7 +236,7 @@ pub fn purge(instance: &str, host: &NetNs) -> Result<(), NetworkError> {
             remove(&mut routing, &link.name).map_err(failed)?;
         }
     }
-    Ok(())
+    Filter::open(host).and_then(|filter| rules::purge(filter, instance)).map_err(failed)
 }
 
 /// A link may go by itself at any moment: with the namespace of its other end.

@@ -128,6 +128,10 @@ impl Taken {
         }
     }
 
+    pub(crate) fn offsets(&self) -> impl Iterator<Item = u32> {
+        self.by_offset.keys().copied()
+    }
+
     pub(crate) fn pods(&self) -> impl Iterator<Item = &String> {
         self.by_pod.keys()
     }

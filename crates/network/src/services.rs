@@ -15,28 +15,10 @@ use corten_sys::namespace::NetNs;
 use corten_sys::netlink;
 use corten_sys::nft::{Batch, Content, Family, Filter, Table};
 
+pub use crate::Protocol;
 use crate::pods::could_not;
 use crate::{NetworkError, Range};
 use layout::{Delta, Frontend, Layout};
-
-/// What is above IP.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Protocol {
-    #[default]
-    Tcp,
-    Udp,
-    Sctp,
-}
-
-impl Protocol {
-    fn number(self) -> u8 {
-        match self {
-            Self::Tcp => 6,
-            Self::Udp => 17,
-            Self::Sctp => 132,
-        }
-    }
-}
 
 /// Which endpoints are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use corten_image::{Config, Credentials, Image, ImageError, Images};
-use corten_network::{NetworkError, PodNetwork};
+use corten_network::{HostPort, NetworkError, PodNetwork};
 use corten_runtime::engine::{
     Attached, ContainerId, ContainerState, Engine, EngineError, Event, Exit, PodState, Running, Streams, Usage,
 };
@@ -197,6 +197,11 @@ impl PodNetwork for FakeNetwork {
         let next = u8::try_from(known.len() + 2).expect("few pods");
         let address = *known.entry(pod.to_owned()).or_insert(IpAddr::from([10, 244, 0, next]));
         done(Ok(vec![address]))
+    }
+
+    fn publish<'a>(&'a self, pod: &'a str, _: &'a [HostPort]) -> BoxFuture<'a, Result<(), NetworkError>> {
+        let known = self.0.lock().expect("no panic under it").contains_key(pod);
+        done(if known { Ok(()) } else { Err(NetworkError::Unlinked { pod: pod.to_owned() }) })
     }
 
     fn detach<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), NetworkError>> {

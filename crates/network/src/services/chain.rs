@@ -15,6 +15,10 @@ use corten_sys::nft::{Base, ChainKind, Element, Expression, Field, Hook, Maps, R
 use super::Settings;
 use super::layout::Endpoint;
 use crate::Range;
+use crate::packet::{
+    DESTINATION, FIRST, LOCAL_TYPE, NONE, SOURCE, contains, frontend, hairpin, lookup, port, source, to_this_host,
+    translate, translated, verdict, within,
+};
 
 /// Address, protocol and port.
 const FRONTEND: &[Field] = &[Field::Ipv4, Field::Protocol, Field::Port];
@@ -160,7 +164,7 @@ impl Chain {
             }
             Self::Split(inside, outside) => {
                 let goto = |chain: &Self| Expression::Decide(Verdict::Goto(chain.name()));
-                let mut from_pod = source_in(settings.cluster_range, true);
+                let mut from_pod = within(SOURCE, settings.cluster_range, true);
                 from_pod.push(goto(inside));
                 let otherwise = outside.as_ref().map_or(Expression::Decide(Verdict::Drop), |chain| goto(chain));
                 let from_here = vec![
@@ -188,7 +192,7 @@ impl Pick {
         let slot = u32::try_from(rule.len()).expect("a frontend has three parts at most");
         rule.extend([
             Expression::Random { modulus: self.endpoints, offset, into: Register::word(slot) },
-            Expression::Lookup { set: map.name, key: FIRST, into: Some(Register::word(4)), absent: false },
+            lookup(&map, Register::word(4)),
             translate(4),
         ]);
         rule
@@ -209,14 +213,14 @@ impl Stick {
     /// Goes to this endpoint if it remembers the client.
     fn again(&self) -> Vec<Expression> {
         let goto = Expression::Decide(Verdict::Goto(self.name("to")));
-        vec![client(), contains(&self.clients()), goto]
+        vec![source(), contains(&self.clients()), goto]
     }
 
     fn rule(&self) -> Vec<Expression> {
         let (address, port) = self.endpoint;
         let timeout = Duration::from_secs(self.seconds.into());
         vec![
-            client(),
+            source(),
             Expression::Update { set: self.clients().name, key: FIRST, value: None, timeout },
             Expression::Constant { bytes: address.octets().to_vec(), into: FIRST },
             Expression::Constant { bytes: port.to_be_bytes().to_vec(), into: Register::word(1) },
@@ -231,17 +235,7 @@ pub(super) fn hash(value: &impl Hash) -> u64 {
     hasher.finish()
 }
 
-const FIRST: Register = Register::word(0);
-
-/// Offsets in the IPv4 header.
-const SOURCE: u32 = 12;
-const DESTINATION: u32 = 16;
-
-/// The type of routes to addresses of this host.
-const LOCAL_TYPE: [u8; 4] = 2_u32.to_ne_bytes();
 const STATE_NEW: [u8; 4] = 8_u32.to_ne_bytes();
-const STATUS_TRANSLATED: [u8; 4] = 32_u32.to_ne_bytes();
-const NONE: [u8; 4] = [0; 4];
 const TCP: u8 = 6;
 
 const DISPATCH: &str = "dispatch";
@@ -345,86 +339,20 @@ fn unclaimed(services: Range) -> Vec<Vec<Expression>> {
 
 /// Answers must come back this way: those of an endpoint to itself, and those of another node's endpoint to a client outside.
 fn masquerade(settings: &Settings) -> Vec<Vec<Expression>> {
-    let mut hairpin = translated();
-    hairpin.extend([
-        client(),
-        Expression::NetworkHeader { offset: DESTINATION, length: 4, into: Register::word(1) },
-        contains(&HAIRPIN),
-        Expression::Masquerade,
-    ]);
     let mut passing = translated();
-    passing.extend(source_in(settings.cluster_range, false));
+    passing.extend(within(SOURCE, settings.cluster_range, false));
     passing.extend(within(DESTINATION, settings.node_range, false));
     passing.extend([
         Expression::SourceType { into: FIRST },
         Expression::Compare { register: FIRST, equal: false, bytes: LOCAL_TYPE.to_vec() },
         Expression::Masquerade,
     ]);
-    vec![hairpin, passing]
+    vec![hairpin(&HAIRPIN), passing]
 }
 
-fn translated() -> Vec<Expression> {
-    vec![
-        Expression::ConnectionStatus { into: FIRST },
-        Expression::Mask { register: FIRST, mask: STATUS_TRANSLATED.to_vec() },
-        Expression::Compare { register: FIRST, equal: false, bytes: NONE.to_vec() },
-    ]
-}
-
-/// A port of this host, on any address but the loopback's: nobody could answer from there.
 fn node_port(set: &Set) -> Vec<Expression> {
-    let mut rule = vec![
-        Expression::NetworkHeader { offset: DESTINATION, length: 1, into: FIRST },
-        Expression::Compare { register: FIRST, equal: false, bytes: vec![127] },
-        Expression::DestinationType { into: FIRST },
-        Expression::Compare { register: FIRST, equal: true, bytes: LOCAL_TYPE.to_vec() },
-    ];
+    let mut rule = to_this_host();
     rule.extend(port());
     rule.push(verdict(set));
     rule
-}
-
-/// Loads address, protocol and port into the first three registers.
-fn frontend() -> Vec<Expression> {
-    let mut parts = vec![Expression::NetworkHeader { offset: DESTINATION, length: 4, into: FIRST }];
-    parts.extend(protocol_and_port(1));
-    parts
-}
-
-/// Loads protocol and port into the first two registers.
-fn port() -> Vec<Expression> {
-    protocol_and_port(0).to_vec()
-}
-
-fn protocol_and_port(first: u32) -> [Expression; 2] {
-    let port = Expression::TransportHeader { offset: 2, length: 2, into: Register::word(first + 1) };
-    [Expression::TransportProtocol { into: Register::word(first) }, port]
-}
-
-fn client() -> Expression {
-    Expression::NetworkHeader { offset: SOURCE, length: 4, into: FIRST }
-}
-
-fn source_in(range: Range, inside: bool) -> Vec<Expression> {
-    within(SOURCE, range, inside)
-}
-
-fn within(offset: u32, range: Range, inside: bool) -> Vec<Expression> {
-    vec![
-        Expression::NetworkHeader { offset, length: 4, into: FIRST },
-        Expression::Mask { register: FIRST, mask: range.mask().octets().to_vec() },
-        Expression::Compare { register: FIRST, equal: inside, bytes: range.first().octets().to_vec() },
-    ]
-}
-
-fn verdict(set: &Set) -> Expression {
-    Expression::Lookup { set: set.name.clone(), key: FIRST, into: Some(Register::VERDICT), absent: false }
-}
-
-fn contains(set: &Set) -> Expression {
-    Expression::Lookup { set: set.name.clone(), key: FIRST, into: None, absent: false }
-}
-
-fn translate(address: u32) -> Expression {
-    Expression::TranslateDestination { address: Register::word(address), port: Register::word(address + 1) }
 }

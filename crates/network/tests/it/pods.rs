@@ -1,12 +1,12 @@
 //! Links and addresses of pods.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, UdpSocket};
 
 use corten_network::pods::{Pods, purge};
-use corten_network::{NetworkError, PodNetwork as _};
+use corten_network::{HostPort, NetworkError, PodNetwork as _, Protocol};
 use corten_sys::route::Change;
 
-use crate::rig::{Node, Pod, ask, root};
+use crate::rig::{Node, Outside, Pod, ask, root};
 
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 1, 1));
 
@@ -126,4 +126,65 @@ async fn a_full_range_is_an_error_that_passes() {
 fn link_of(node: &Node, pod: &str) -> u32 {
     let links = node.routing().links().unwrap();
     links.iter().find(|link| link.alias == pod).unwrap().index
+}
+
+#[tokio::test]
+async fn ports_of_the_node_lead_to_pods() {
+    if !root() {
+        return;
+    }
+    let (node, outside) = (Node::new(), Outside::new());
+    outside.link(&node);
+    let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    let (one, two) = (Pod::attached(&pods, "one").await, Pod::attached(&pods, "two").await);
+    one.serve(8080, "one");
+    two.serve(8080, "two");
+    let at = |address: Option<Ipv4Addr>, port| HostPort { address, protocol: Protocol::Tcp, port, to: 8080 };
+    pods.publish("one", &[at(None, 80)]).await.unwrap();
+    pods.publish("two", &[at(Some(Outside::NODE), 81), at(Some(Ipv4Addr::new(192, 0, 2, 9)), 82)]).await.unwrap();
+    let from_outside = |port| ask(&outside.inside, (Outside::NODE, port).into());
+    let everything = || {
+        assert_eq!(from_outside(80).unwrap(), "one 192.0.2.2");
+        assert_eq!(from_outside(81).unwrap(), "two 192.0.2.2");
+        assert_eq!(ask(&one.inside, (Outside::NODE, 80).into()).unwrap(), "one 10.244.1.1");
+        assert_eq!(ask(&node.0, (Outside::NODE, 81).into()).unwrap(), "two 192.0.2.1");
+        assert_eq!(from_outside(82).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
+    };
+    everything();
+    drop(pods);
+    let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    everything();
+    pods.publish("one", &[]).await.unwrap();
+    pods.detach("two").await.unwrap();
+    for port in [80, 81] {
+        assert_eq!(from_outside(port).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused, "{port}");
+    }
+    let nobody = pods.publish("two", &[at(None, 80)]).await;
+    assert_eq!(nobody, Err(NetworkError::Unlinked { pod: "two".to_owned() }));
+}
+
+#[tokio::test]
+async fn pods_leave_the_cluster_under_the_nodes_address_and_never_under_anothers() {
+    if !root() {
+        return;
+    }
+    let (node, outside) = (Node::new(), Outside::new());
+    outside.link(&node);
+    let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    let (one, two) = (Pod::attached(&pods, "one").await, Pod::attached(&pods, "two").await);
+    crate::rig::serve(&outside.inside, 80, "outside");
+    let server = ("192.0.2.2".parse::<IpAddr>().unwrap(), 80).into();
+    assert_eq!(ask(&one.inside, server).unwrap(), "outside 192.0.2.1");
+    // In another pod's name nothing arrives, not even at the node itself.
+    let forged = two.address.unwrap();
+    crate::rig::shell(&one.inside, &format!("ip addr add {forged}/32 dev eth0"));
+    let receiver = node.0.run(|| UdpSocket::bind((GATEWAY, 500))).unwrap().unwrap();
+    receiver.set_read_timeout(Some(crate::rig::LIMIT)).unwrap();
+    let send = |from: IpAddr| {
+        let send = || UdpSocket::bind((from, 0)).and_then(|socket| socket.send_to(b"x", (GATEWAY, 500)));
+        one.inside.run(send).unwrap().unwrap();
+        receiver.recv_from(&mut [0]).map(|(_, sender)| sender.ip())
+    };
+    assert_eq!(send(one.address.unwrap()).unwrap(), one.address.unwrap());
+    assert!(send(forged).is_err());
 }

@@ -72,6 +72,29 @@ pub(crate) fn shell(inside: &NetNs, command: &str) -> String {
     String::from_utf8(output.stdout).unwrap()
 }
 
+/// A client that is in no cluster, on a link of the node.
+pub(crate) struct Outside {
+    pub(crate) inside: NetNs,
+}
+
+impl Outside {
+    /// The node's address towards the outside; that of the outside is the next.
+    pub(crate) const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
+
+    pub(crate) fn new() -> Self {
+        Self { inside: NetNs::create().unwrap() }
+    }
+
+    /// Joins both, each the other's way to everywhere.
+    pub(crate) fn link(&self, node: &Node) {
+        let pair = Change::AddVeth { name: "up0", peer: "up1", peer_in: &self.inside, mtu: 1500 };
+        node.routing().apply("link", &[pair]).unwrap();
+        node.shell("ip addr add 192.0.2.1/24 dev up0 && ip route add default via 192.0.2.2");
+        let commands = "ip addr add 192.0.2.2/24 dev up1 && ip link set up1 up && ip route add default via 192.0.2.1";
+        shell(&self.inside, commands);
+    }
+}
+
 /// A process with a network namespace of its own.
 pub(crate) struct Pod {
     pub(crate) inside: NetNs,

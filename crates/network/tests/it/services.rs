@@ -9,10 +9,9 @@ use corten_network::pods::Pods;
 use corten_network::services::{Policy, Protocol, Service, Services, Settings, purge};
 use corten_sys::namespace::NetNs;
 
-use crate::rig::{LIMIT, Node, Pod, ask, root, serve, shell};
+use crate::rig::{LIMIT, Node, Outside, Pod, ask, root, serve};
 
 const CLUSTER_IP: Ipv4Addr = Ipv4Addr::new(10, 96, 0, 7);
-const OUTSIDE_IP: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 
 /// A node with pods, services, and a client on a link of the node that is in no cluster.
 struct Cluster {
@@ -25,16 +24,11 @@ struct Cluster {
 impl Cluster {
     fn new() -> Self {
         let node = Node::new();
-        let outside = NetNs::create().unwrap();
-        node.shell("ip link add up0 type veth peer name up1");
-        let mover = outside.run(|| std::process::Command::new("sleep").arg("100").spawn()).unwrap().unwrap();
-        node.shell(&format!("ip link set up1 netns {}", mover.id()));
-        end(mover);
-        node.shell("ip addr add 192.0.2.1/24 dev up0 && ip link set up0 up && ip route add default via 192.0.2.2");
-        shell(&outside, "ip addr add 192.0.2.2/24 dev up1 && ip link set up1 up && ip route add default via 192.0.2.1");
+        let outside = Outside::new();
+        outside.link(&node);
         let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
         let services = Services::open(settings(&node, "aaaaaa")).unwrap();
-        Self { node, pods, services, outside }
+        Self { node, pods, services, outside: outside.inside }
     }
 
     async fn pod(&self, id: &str) -> Pod {
@@ -50,11 +44,6 @@ impl Cluster {
     fn assert_as_it_should_be(&mut self) {
         assert_eq!(self.services.check().unwrap(), Vec::<String>::new());
     }
-}
-
-fn end(mut child: std::process::Child) {
-    child.kill().unwrap();
-    child.wait().unwrap();
 }
 
 fn settings(node: &Node, instance: &str) -> Settings {
@@ -83,7 +72,7 @@ fn cluster_ip(port: u16) -> SocketAddr {
 }
 
 fn node_port() -> SocketAddr {
-    (OUTSIDE_IP, 30080).into()
+    (Outside::NODE, 30080).into()
 }
 
 /// Who answers how often.
@@ -137,7 +126,7 @@ async fn node_ports_lead_to_endpoints_with_the_clients_address() {
     assert_eq!(ask(&client.inside, node_port()).unwrap(), "one 10.244.1.3");
     assert_eq!(answers(&one.inside, node_port(), 1), BTreeMap::from([("one".to_owned(), 1)]));
     serve(&cluster.node.0, 81, "node");
-    assert_eq!(ask(&cluster.outside, (OUTSIDE_IP, 81).into()).unwrap(), "node 192.0.2.2");
+    assert_eq!(ask(&cluster.outside, (Outside::NODE, 81).into()).unwrap(), "node 192.0.2.2");
 }
 
 #[tokio::test]
