@@ -4,4 +4,5 @@
 
 mod pods;
 mod rig;
+mod sequence;
 mod services;
