@@ -14,7 +14,6 @@ pub(crate) use network::follow;
 
 use crate::lookup::{NAMESPACES, PRIORITY_CLASSES, Resource};
 
-const CLUSTER_ROLE_BINDINGS: Resource = Resource { group: "rbac.authorization.k8s.io", plural: "clusterrolebindings" };
 const FLOW_SCHEMAS: Resource = Resource { group: "flowcontrol.apiserver.k8s.io", plural: "flowschemas" };
 const PRIORITY_LEVELS: Resource =
     Resource { group: "flowcontrol.apiserver.k8s.io", plural: "prioritylevelconfigurations" };
@@ -48,22 +47,11 @@ pub fn objects() -> Vec<(Resource, Value)> {
     vec![
         class("system-node-critical", SYSTEM_CRITICAL + 1000, node),
         class("system-cluster-critical", SYSTEM_CRITICAL, cluster),
-        nodes(),
         priority_level("exempt", exempt),
         priority_level("catch-all", catch_all),
         flow_schema("exempt", 1, None, &["system:masters"]),
         flow_schema("catch-all", 10_000, Some("ByUser"), &["system:unauthenticated", "system:authenticated"]),
     ]
-}
-
-/// Lets nodes do what upstream's role for them names. Upstream's own binding of that name has no subjects, because an
-/// authorizer of its own sees to nodes there.
-fn nodes() -> (Resource, Value) {
-    let role = value!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "system:node"});
-    let group = value!({"apiGroup": "rbac.authorization.k8s.io", "kind": "Group", "name": "system:nodes"});
-    let fields = [("roleRef", role), ("subjects", value!([group]))];
-    let version = "rbac.authorization.k8s.io/v1";
-    (CLUSTER_ROLE_BINDINGS, object(version, "ClusterRoleBinding", "corten:nodes", fields))
 }
 
 fn object<const N: usize>(version: &str, kind: &str, name: &str, fields: [(&str, Value); N]) -> Value {
