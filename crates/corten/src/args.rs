@@ -21,6 +21,8 @@ pub enum Verb {
     Up(Up),
     /// The images of this server.
     Image(crate::image::Image),
+    /// Take away everything that corten has put on this server: pods, links, rules, files.
+    Purge(Purge),
     /// Print the version.
     Version,
 }
@@ -59,6 +61,14 @@ pub struct Up {
 pub enum Network {
     All,
     None,
+}
+
+/// Which instance is taken away.
+#[derive(Debug, Args)]
+pub struct Purge {
+    /// Where everything is kept.
+    #[arg(long, value_name = "D", default_value = "/var/lib/corten")]
+    pub data_dir: PathBuf,
 }
 
 /// Which built-in controllers run.

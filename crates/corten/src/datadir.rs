@@ -17,6 +17,9 @@ const LAYOUT: u32 = 1;
 /// Below this the store would stop with its first snapshot.
 const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
+/// The folder of sockets of every instance on this server, one below it for each.
+pub const RUN: &str = "/run/corten";
+
 /// An opened data directory; the lock lasts as long as this value.
 #[derive(Debug)]
 pub struct DataDir {
@@ -35,6 +38,8 @@ pub enum DataDirError {
     Newer { path: PathBuf, found: u32 },
     #[error("{} holds {found:?}, which corten has not written; restore it, or choose another place with --data-dir", path.display())]
     Unreadable { path: PathBuf, found: String },
+    #[error("{} is no data directory of corten: it has no file `instance`; name the right one with --data-dir", path.display())]
+    Absent { path: PathBuf },
     #[error("{} has {free_mib} MiB free, less than the {} MiB that a start needs; free space, or choose another place with --data-dir", path.display(), FREE_BYTES_MIN >> 20)]
     Full { path: PathBuf, free_mib: u64 },
 }
@@ -50,6 +55,17 @@ impl DataDir {
         for part in ["pki", "store"] {
             make_dir(&path.join(part))?;
         }
+        Ok(Self { path: path.to_owned(), instance, _lock: lock })
+    }
+
+    /// Takes a directory that a corten has made; nothing is added to it but the lock.
+    pub fn existing(path: &Path) -> Result<Self, DataDirError> {
+        let Some(found) = read_if_there(&path.join("instance"))? else {
+            return Err(DataDirError::Absent { path: path.to_owned() });
+        };
+        let lock = take_lock(path)?;
+        check_layout(path)?;
+        let instance = checked(&path.join("instance"), found)?;
         Ok(Self { path: path.to_owned(), instance, _lock: lock })
     }
 
@@ -120,15 +136,20 @@ fn check_space(dir: &Path) -> Result<(), DataDirError> {
 fn instance(dir: &Path, random: &Random) -> Result<String, DataDirError> {
     let path = dir.join("instance");
     if let Some(found) = read_if_there(&path)? {
-        let id = found.trim();
-        let readable = id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-        return if readable { Ok(id.to_owned()) } else { Err(DataDirError::Unreadable { path, found }) };
+        return checked(&path, found);
     }
     let mut bytes = [0; 3];
     random.fill(&mut bytes);
     let id: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
     write_private(&path, format!("{id}\n").as_bytes())?;
     Ok(id)
+}
+
+/// An instance's id, if it is one.
+fn checked(path: &Path, found: String) -> Result<String, DataDirError> {
+    let id = found.trim();
+    let readable = id.len() == 6 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if readable { Ok(id.to_owned()) } else { Err(DataDirError::Unreadable { path: path.to_owned(), found }) }
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ pub mod node;
 pub mod pki;
 pub mod preflight;
 pub mod progress;
+pub mod purge;
 pub mod ranges;
 pub mod reach;
 pub mod store;

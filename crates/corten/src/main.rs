@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use corten::args::{Arguments, Verb};
-use corten::{image, up};
+use corten::{image, purge, up};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `CORTEN_LOG` does not say.
@@ -19,6 +19,7 @@ fn main() -> ExitCode {
     let done = match arguments.verb {
         Verb::Up(settings) => up::run(&settings),
         Verb::Image(verb) => image::run(&verb),
+        Verb::Purge(settings) => purge::run(&settings),
         Verb::Version => {
             println!("corten {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -126,7 +126,7 @@ fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges) -> Settings {
     Settings {
         name: name.to_owned(),
         dir: dir.join(""),
-        run_dir: PathBuf::from("/run/corten").join(dir.instance()),
+        run_dir: PathBuf::from(datadir::RUN).join(dir.instance()),
         addresses: vec![address(up.listen)],
         pod_cidrs: vec![ranges.pod.to_string()],
         cluster_dns: vec![IpAddr::V4(dns.into())],
