@@ -6,8 +6,10 @@ mod clients;
 mod differential;
 mod http;
 mod kubeconfig;
+mod load;
 mod process;
 mod server;
+mod spine;
 
 use std::io::{Read as _, stdin};
 use std::path::PathBuf;
@@ -33,6 +35,8 @@ enum Verb {
     Clients(clients::Arguments),
     /// The same load on the real Kubernetes and on Corten, alternately; prints a table.
     Bench(bench::Arguments),
+    /// Everything on this machine: the shop of `examples/`, kubectl, kills, a rollout under load, the purge.
+    Spine(spine::Arguments),
     /// Starts etcd and kube-apiserver, prints the kubeconfig, and ends them when standard input ends.
     Real {
         /// The folder that e2e/yardstick/build.sh prints.
@@ -42,7 +46,7 @@ enum Verb {
 }
 
 fn main() -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run(Arguments::parse())));
     match outcome {
         Ok(code) => code,
@@ -58,6 +62,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Differential(arguments) => differential::run(arguments).await,
         Verb::Clients(arguments) => clients::run(arguments).await,
         Verb::Bench(arguments) => bench::run(arguments).await,
+        Verb::Spine(arguments) => spine::run(arguments).await,
         Verb::Real { programs } => {
             let server = Server::real(&programs, Flush::Never, &[]).await?;
             println!("export KUBECONFIG={}", server.kubeconfig.display());

@@ -1,0 +1,148 @@
+//! Kills: of a container, a pod, control at random moments, the edge. What may go on has to go on.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use corten_stdx::random::Random;
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::node::Node;
+use super::shop::{HOSTS, NAMESPACE};
+use super::verbs::pod;
+use crate::load::{Load, Running};
+
+/// Control is killed at some moment within this after its start.
+const KILL_WITHIN_MS: u64 = 700;
+
+/// A container killed from outside is started again and counted; a deleted pod is replaced.
+pub(super) fn containers_and_pods(node: &mut Node) -> Result<()> {
+    let name = pod(node, "www")?;
+    let object = format!("pod/{name}");
+    let uid = node.field(NAMESPACE, &object, "{.metadata.uid}")?;
+    let first = *containers(&uid)?.first().context("the pod has a process")?;
+    kill(first)?;
+    let restarts = ["-n", NAMESPACE, "get", &object, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"];
+    node.until(&restarts, |count| count == "1")?;
+    let ready = ["-n", NAMESPACE, "get", &object, "-o", "jsonpath={.status.containerStatuses[0].ready}"];
+    node.until(&ready, |ready| ready == "true")?;
+    let last = node.field(NAMESPACE, &object, "{.status.containerStatuses[0].lastState.terminated.exitCode}")?;
+    ensure!(last == "137", "the killed container ended with {last}");
+    node.kubectl(&["-n", NAMESPACE, "delete", &object, "--wait=false"])?;
+    let pods = ["-n", NAMESPACE, "get", "pods", "-l", "app.kubernetes.io/name=www", "-o", "name"];
+    node.until(&pods, |pods| pods.lines().count() == 3 && !pods.contains(&name))?;
+    Ok(())
+}
+
+/// Host processes of a pod's containers, by the control group that has its UID. The pod's own process is not one of them.
+fn containers(uid: &str) -> Result<Vec<i32>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        // A process that ends while we look is none.
+        let Ok(groups) = fs::read_to_string(entry.path().join("cgroup")) else { continue };
+        let Ok(command) = fs::read_to_string(entry.path().join("comm")) else { continue };
+        if groups.contains(uid) && !command.starts_with("corten-pod") {
+            found.push(pid);
+        }
+    }
+    found.sort_unstable();
+    Ok(found)
+}
+
+fn kill(pid: i32) -> Result<()> {
+    kill_process(Pid::from_raw(pid).context("a process has an id")?, Signal::KILL).context("kill")
+}
+
+/// What must not change while control is away: every container's id, start and process.
+fn running(node: &Node) -> Result<BTreeMap<String, String>> {
+    let path = "{range .items[*]}{.metadata.uid} {.status.containerStatuses[*].containerID} \
+                {.status.containerStatuses[*].state.running.startedAt} \
+                {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}";
+    let listed = node.kubectl(&["-n", NAMESPACE, "get", "pods", "-o", &format!("jsonpath={path}")])?;
+    let mut found = BTreeMap::new();
+    for line in listed.lines() {
+        let (uid, rest) = line.split_once(' ').context("a pod has an identity")?;
+        found.insert(uid.to_owned(), format!("{rest} {:?}", containers(uid)?));
+    }
+    Ok(found)
+}
+
+/// Requests through the edge to every host of the shop.
+pub(super) fn visitors(node: &Node) -> Vec<Running> {
+    let load = |(host, word): (&'static str, &str)| Load {
+        name: host,
+        address: node.edge(),
+        host: host.to_owned(),
+        path: "/".to_owned(),
+        echo: false,
+        expect: word.to_owned(),
+        keep_alive: false,
+        connections: 4,
+        requests_per_s: 100,
+    };
+    HOSTS.map(|host| load(host).start()).into()
+}
+
+/// Control dies at random moments, during its start too. Nobody notices; what comes back takes over what runs.
+pub(super) async fn control_kills(node: &mut Node, times: u32) -> Result<()> {
+    let before = running(node)?;
+    let random = Random::seeded(7);
+    let visitors = visitors(node);
+    for _ in 0..times {
+        node.kill()?;
+        node.start()?;
+        let moment = Duration::from_millis(random.next_u64() % KILL_WITHIN_MS);
+        tokio::time::sleep(moment).await;
+    }
+    node.kill()?;
+    node.up()?;
+    for load in visitors {
+        load.stop().await?.nothing_lost()?;
+    }
+    let after = running(node)?;
+    ensure!(before == after, "containers are not what they were:\n{before:#?}\n{after:#?}");
+    Ok(())
+}
+
+/// The edge dies under load: no connection is refused, and new requests are answered soon.
+pub(super) async fn edge_kill(node: &mut Node) -> Result<()> {
+    for _ in 0..5 {
+        let edge = edge_process(node)?;
+        kill(edge)?;
+        let load = Load {
+            name: "after the edge's death",
+            address: node.edge(),
+            host: HOSTS[0].0.to_owned(),
+            path: "/".to_owned(),
+            echo: false,
+            expect: HOSTS[0].1.to_owned(),
+            keep_alive: false,
+            connections: 8,
+            requests_per_s: 400,
+        };
+        let running = load.start();
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        let report = running.stop().await?;
+        report.nothing_lost()?;
+        ensure!(report.slowest < Duration::from_secs(3), "a request waited {:?}", report.slowest);
+        ensure!(edge_process(node)? != edge, "the edge was not killed");
+    }
+    Ok(())
+}
+
+/// The process that runs `corten edge` for this data directory.
+fn edge_process(node: &Node) -> Result<i32> {
+    let own = fs::read_link("/proc/self/ns/net")?;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
+        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
+        let mut words = line.split(|byte| *byte == 0);
+        let is_edge = words.nth(1).is_some_and(|word| word == b"edge");
+        if is_edge && fs::read_link(entry.path().join("ns/net")).is_ok_and(|namespace| namespace == own) {
+            return Ok(pid);
+        }
+    }
+    anyhow::bail!("no edge runs for {}", node.data().display())
+}

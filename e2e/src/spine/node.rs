@@ -1,0 +1,157 @@
+//! One server: its data directory, its control process, and kubectl for it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use tempfile::TempDir;
+
+use super::Arguments;
+use crate::process::{Process, wait};
+
+/// What nothing in these tests takes, even on a busy machine.
+pub(super) const LIMIT: Duration = Duration::from_secs(120);
+
+pub(super) struct Node {
+    program: PathBuf,
+    kubectl: PathBuf,
+    folder: TempDir,
+    control: Option<Process>,
+}
+
+impl Node {
+    pub(super) fn new(program: PathBuf, arguments: &Arguments) -> Result<Self> {
+        let kubectl = arguments.programs.join("kubectl");
+        Ok(Self { program, kubectl, folder: tempfile::tempdir()?, control: None })
+    }
+
+    pub(super) fn data(&self) -> PathBuf {
+        self.folder.path().join("data")
+    }
+
+    /// Where the edge is.
+    pub(super) fn edge(&self) -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 80))
+    }
+
+    /// Starts control and waits until it says that everything is ready.
+    pub(super) fn up(&mut self) -> Result<()> {
+        self.start()?;
+        let control = self.control.as_mut().context("started")?;
+        wait(LIMIT, || {
+            control.check()?;
+            Ok(control.output()?.contains("ready in").then_some(()))
+        })
+        .with_context(|| format!("corten up does not say `ready in`:\n{}", control.tail().unwrap_or_default()))?;
+        let nodes = self.kubectl(&["get", "nodes", "--no-headers"])?;
+        ensure!(nodes.contains(" Ready "), "the node is not ready: {nodes}");
+        Ok(())
+    }
+
+    /// Starts control and does not wait.
+    pub(super) fn start(&mut self) -> Result<()> {
+        let mut command = Command::new(&self.program);
+        command.arg("up").arg("--data-dir").arg(self.data()).args(["--listen", "127.0.0.1:6443", "--name", "e2e"]);
+        self.control = Some(Process::start("corten", &command, self.folder.path())?);
+        Ok(())
+    }
+
+    /// Kills control without warning.
+    pub(super) fn kill(&mut self) -> Result<()> {
+        // Dropping a process kills it and waits for its end.
+        self.control.take().map(drop).context("control runs")
+    }
+
+    pub(super) fn corten(&self, verb: &[&str]) -> Result<String> {
+        let mut command = Command::new(&self.program);
+        command.args(verb).arg("--data-dir").arg(self.data());
+        text(&mut command)
+    }
+
+    /// What kubectl prints; an error if it fails.
+    pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+        text(self.command(arguments))
+    }
+
+    /// kubectl as a command of its own.
+    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(&self.kubectl);
+        command.args(arguments).env("KUBECONFIG", self.data().join("admin.kubeconfig")).env("HOME", self.folder.path());
+        command
+    }
+
+    /// Makes the images of the examples and puts them into the node's store.
+    pub(super) fn images(&self) -> Result<String> {
+        make_images(&self.program, &self.data())
+    }
+
+    /// A field of an object, by kubectl's JSONPath.
+    pub(super) fn field(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
+        self.kubectl(&["-n", namespace, "get", object, "-o", &format!("jsonpath={path}")])
+    }
+
+    /// Asks kubectl until the answer is right.
+    pub(super) fn until(&self, arguments: &[&str], right: impl Fn(&str) -> bool) -> Result<String> {
+        let mut last = String::new();
+        let found = wait(LIMIT, || {
+            last = match self.kubectl(arguments) {
+                Ok(answer) if right(&answer) => return Ok(Some(answer)),
+                Ok(answer) => answer,
+                Err(error) => format!("{error:#}"),
+            };
+            Ok(None)
+        });
+        found.with_context(|| format!("kubectl {} says last: {last}", arguments.join(" ")))
+    }
+
+    /// What helps to understand a failure.
+    pub(super) fn report(&self) -> Result<String> {
+        let mut parts = Vec::new();
+        for arguments in [
+            &["get", "pods,services,endpointslices,ingresses", "-A", "-o", "wide"][..],
+            &["get", "events", "-A", "--sort-by=.lastTimestamp"],
+        ] {
+            let output = self.command(arguments).output()?;
+            parts.push(String::from_utf8_lossy(&output.stdout).into_owned());
+        }
+        if let Some(control) = &self.control {
+            parts.push(control.tail()?);
+        }
+        Ok(parts.join("\n"))
+    }
+
+    /// Ends control and removes everything.
+    pub(super) fn purge(&mut self) -> Result<()> {
+        if let Some(mut control) = self.control.take() {
+            control.stop()?;
+        }
+        if !self.data().exists() {
+            return Ok(());
+        }
+        self.corten(&["purge"])?;
+        ensure!(!self.data().exists(), "the data directory is still there");
+        Ok(())
+    }
+
+    pub(super) fn example(name: &str) -> String {
+        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
+        examples.join(name).display().to_string()
+    }
+}
+
+/// Runs the script of the examples: what it has made once it keeps, and then needs no network.
+pub(super) fn make_images(program: &Path, data: &Path) -> Result<String> {
+    let mut command = Command::new(Node::example("images.sh"));
+    text(command.env("CORTEN", program).arg("--data-dir").arg(data))
+}
+
+fn text(command: impl std::borrow::BorrowMut<Command>) -> Result<String> {
+    let mut command = command;
+    let command = command.borrow_mut();
+    let Output { status, stdout, stderr } = command.output().with_context(|| format!("cannot start {command:?}"))?;
+    let said = String::from_utf8_lossy(&stderr);
+    ensure!(status.success(), "{command:?}: {status}: {}", said.trim());
+    Ok(String::from_utf8_lossy(&stdout).into_owned())
+}

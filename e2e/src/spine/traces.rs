@@ -1,0 +1,85 @@
+//! What a platform leaves on a machine: links, addresses, routes, rules, mounts, control groups, processes, sockets.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+
+/// What is there at a moment, one line for each thing.
+pub(super) struct Traces(BTreeSet<String>);
+
+impl Traces {
+    pub(super) fn take() -> Result<Self> {
+        let mut found = BTreeSet::new();
+        for (program, arguments) in [
+            ("ip", &["-o", "link", "show"][..]),
+            ("ip", &["-o", "address", "show"]),
+            ("ip", &["route", "show", "table", "all"]),
+            ("ip", &["rule", "show"]),
+            ("nft", &["list", "ruleset"]),
+        ] {
+            let output = Command::new(program).args(arguments).output().with_context(|| program.to_owned())?;
+            ensure!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            found.extend(text.lines().map(|line| format!("{program}: {}", without_counters(line))));
+        }
+        let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+        found.extend(mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|mount| format!("mount: {mount}")));
+        groups(Path::new("/sys/fs/cgroup"), &mut found)?;
+        if let Ok(entries) = fs::read_dir("/run/corten") {
+            found.extend(entries.flatten().map(|entry| format!("sockets: {}", entry.path().display())));
+        }
+        processes(&mut found)?;
+        for switch in ["net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/all/route_localnet"] {
+            let value = fs::read_to_string(Path::new("/proc/sys").join(switch))?;
+            found.insert(format!("sysctl: {switch} = {}", value.trim()));
+        }
+        Ok(Self(found))
+    }
+
+    /// An error that names what is there now and was not, and what is gone.
+    pub(super) fn compare(&self, now: &Self) -> Result<()> {
+        let left: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
+        let gone: Vec<&str> = self.0.difference(&now.0).map(String::as_str).collect();
+        ensure!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
+        ensure!(gone.is_empty(), "taken away:\n  {}", gone.join("\n  "));
+        Ok(())
+    }
+}
+
+/// Lines of `ip` without times that run.
+fn without_counters(line: &str) -> &str {
+    line.split(" expires ").next().unwrap_or(line).trim_end()
+}
+
+/// Control groups named like ours, in every hierarchy.
+fn groups(root: &Path, found: &mut BTreeSet<String>) -> Result<()> {
+    let hierarchies = fs::read_dir(root)?.collect::<Result<Vec<_>, _>>()?;
+    let folders = hierarchies.into_iter().map(|entry| entry.path()).chain([root.to_owned()]);
+    for folder in folders.filter(|folder| folder.is_dir()) {
+        for entry in fs::read_dir(&folder)?.flatten() {
+            if entry.file_name().to_string_lossy().starts_with("corten-") {
+                found.insert(format!("control group: {}", entry.path().display()));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Processes in this network namespace or of our programs' names, without this one's.
+fn processes(found: &mut BTreeSet<String>) -> Result<()> {
+    let own = fs::read_link("/proc/self/ns/net")?;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
+        let near = fs::read_link(entry.path().join("ns/net")).is_ok_and(|namespace| namespace == own);
+        if near && pid != std::process::id() {
+            // One that ends while we look leaves nothing.
+            let Ok(command) = fs::read_to_string(entry.path().join("comm")) else { continue };
+            found.insert(format!("process: {}", command.trim()));
+        }
+    }
+    Ok(())
+}
