@@ -86,9 +86,13 @@ impl Service<'_> {
         self.0.view.at(&["spec", "ports"]).and_then(Value::as_array).unwrap_or_default()
     }
 
+    pub(crate) fn has_selector(&self) -> bool {
+        selector(&self.0.view).is_some()
+    }
+
     /// Whether its endpoints follow from pods.
     pub(crate) fn selects(&self) -> bool {
-        selector(&self.0.view).is_some() && self.spec("type") != "ExternalName"
+        self.has_selector() && self.spec("type") != "ExternalName"
     }
 
     pub(crate) fn is_headless(&self) -> bool {

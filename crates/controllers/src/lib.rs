@@ -9,9 +9,12 @@ use corten_stdx::clock::Clock;
 
 mod backend;
 pub mod deployment;
+pub mod disruption;
 pub mod endpoint_slice;
+pub mod endpoint_slice_mirroring;
 pub mod endpoints;
 pub mod garbage;
+pub mod job;
 pub mod namespace;
 mod node;
 pub mod node_ipam;
@@ -22,6 +25,8 @@ pub mod replica_set;
 pub mod root_ca;
 pub mod service_account;
 pub mod taint_eviction;
+pub mod ttl_after_finished;
+pub mod volume_protection;
 
 /// What every controller stands on.
 pub struct Base {

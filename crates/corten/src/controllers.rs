@@ -12,8 +12,9 @@ use corten_client::events::{Form, Recorder};
 use corten_client::{Client, Informers, StreamBody, Transport, TransportError};
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
-    Base, deployment, endpoint_slice, endpoints, garbage, namespace, node_ipam, node_lifecycle, pod_gc, replica_set,
-    root_ca, service_account, taint_eviction,
+    Base, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints, garbage, job, namespace,
+    node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, taint_eviction, ttl_after_finished,
+    volume_protection,
 };
 use corten_scheduler::binder;
 use corten_stdx::clock::Clock;
@@ -58,11 +59,17 @@ pub async fn start(
         replica_set::controller(&base),
         deployment::controller(&base),
         endpoint_slice::controller(&base),
+        endpoint_slice_mirroring::controller(&base),
         endpoints::controller(&base),
         node_lifecycle::controller(&base, settings.node_grace),
         node_ipam::controller(&base, settings.pods),
         taint_eviction::controller(&base),
         pod_gc::controller(&base),
+        volume_protection::claims(&base),
+        volume_protection::volumes(&base),
+        job::controller(&base),
+        ttl_after_finished::controller(&base),
+        disruption::controller(&base),
         scheduler(api, clock, random, tasks),
     ];
     let driver =
