@@ -98,6 +98,8 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
             "metadata": {"resourceVersion": (node.head.revision.clone())}, "status": {"conditions": (conditions.clone())}
         });
         unless_gone(ctx.client.patch(&NODES, "", &key.name, "status", &Patch::Strategic(patch)).await)?;
+        let note = format!("Node {} status is now: NodeNotReady", key.name);
+        ctx.recorder.normal(&Reference::of_head("v1", "Node", &node.head), "NodeNotReady", note);
         // The next look has the new conditions, and sets taints by them.
         return Ok(Next::Change);
     }

@@ -1,7 +1,8 @@
 //! Deletes pods that nobody will ever end: those whose node is gone, those that were deleted before they had a node, and
 //! the oldest of too many that have ended (`pkg/controller/podgc`).
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use corten_apimachinery::meta::Meta;
@@ -65,6 +66,8 @@ struct Context {
     clock: Clock,
     pods: Informer<Life>,
     nodes: Informer<Dead>,
+    /// Since when nodes that pods name are missing, in milliseconds.
+    missing: Mutex<HashMap<Str, i64>>,
 }
 
 pub fn controller(base: &Base) -> Controller {
@@ -75,6 +78,7 @@ pub fn controller(base: &Base) -> Controller {
         clock: base.clock.clone(),
         pods: pods.clone(),
         nodes: nodes.clone(),
+        missing: Mutex::default(),
     };
     let on = pods.clone();
     Controller::new("pod-gc", Arc::new(context), reconcile)
@@ -88,10 +92,11 @@ pub fn controller(base: &Base) -> Controller {
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     let Some(pod) = ctx.pods.cache().get(&key.namespace, &key.name) else { return Ok(Next::Change) };
     let node = ctx.nodes.cache().get("", &pod.node);
+    let missing_ms = ctx.missing_ms(&pod.node, node.is_none());
     match plan(&pod, node.as_ref().map(|node| &node.view), ctx.is_surplus(&pod)) {
         Verdict::Keep => Ok(Next::Change),
         Verdict::Delete => ctx.delete(&pod, None).await.map(|()| Next::Change),
-        Verdict::Orphan => ctx.orphan(&pod).await,
+        Verdict::Orphan => ctx.orphan(&pod, missing_ms).await,
     }
 }
 
@@ -107,13 +112,22 @@ impl Context {
         ended.iter().filter(|other| age(other) < age(pod)).count() < surplus
     }
 
+    /// For how long a node has been missing, as far as this controller has seen it.
+    fn missing_ms(&self, node: &Str, is_missing: bool) -> i64 {
+        let mut missing = self.missing.lock().unwrap_or_else(PoisonError::into_inner);
+        if !is_missing || node.is_empty() {
+            missing.remove(node);
+            return 0;
+        }
+        let now_ms = self.clock.now_ms();
+        now_ms - *missing.entry(node.clone()).or_insert(now_ms)
+    }
+
     /// Deletes a pod whose node has been missing for long enough; asks the server whether it is.
-    async fn orphan(&self, pod: &Held<Life>) -> Result<Next, Error> {
-        // The clock of a pod whose node never came starts with the pod; that of others with this look.
-        let known_s = self.clock.now_s() - pod.created_s;
-        let left_s = i64::try_from(QUARANTINE.as_secs()).unwrap_or(i64::MAX) - known_s;
-        if let Ok(left_s @ 1..) = u64::try_from(left_s) {
-            return Ok(Next::After(Duration::from_secs(left_s)));
+    async fn orphan(&self, pod: &Held<Life>, missing_ms: i64) -> Result<Next, Error> {
+        let missing = Duration::from_millis(u64::try_from(missing_ms).unwrap_or_default());
+        if let Some(left) = QUARANTINE.checked_sub(missing).filter(|left| !left.is_zero()) {
+            return Ok(Next::After(left));
         }
         if unless_gone(self.client.get(&NODES, "", &pod.node).await)?.is_some() {
             return Ok(Next::Change);
