@@ -111,7 +111,10 @@ async fn a_deployment_becomes_pods_and_a_new_template_a_new_set() {
         "kind": "Deployment", "apiVersion": "apps/v1", "metadata": {"name": "web"},
         "spec": {
             "replicas": 3, "selector": {"matchLabels": {"app": "web"}},
-            "template": {"metadata": {"labels": {"app": "web"}}, "spec": {"containers": [{"name": "c", "image": "i:1"}]}}
+            "template": {
+                "metadata": {"labels": {"app": "web"}},
+                "spec": {"nodeSelector": {"example.com/none": ""}, "containers": [{"name": "c", "image": "i:1"}]}
+            }
         }
     });
     assert_eq!(client.post(DEPLOYMENTS, &deployment).await.0, 201);
@@ -127,5 +130,61 @@ async fn a_deployment_becomes_pods_and_a_new_template_a_new_set() {
     assert_eq!(client.delete(&path).await, 200);
     eventually(client, SETS, |_, sets| count(sets) == 0).await;
     eventually(client, "/api/v1/namespaces/default/pods", |_, pods| count(pods) == 0).await;
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test]
+async fn pods_get_a_node_or_a_reason_and_services_their_endpoints() {
+    const PODS: &str = "/api/v1/namespaces/default/pods";
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let client = &server.client;
+    eventually(client, "/api/v1/namespaces/default/serviceaccounts/default", |code, _| code == 200).await;
+    let pod = |name: &str, selector: Value| {
+        value!({
+            "kind": "Pod", "apiVersion": "v1", "metadata": {"name": name, "labels": {"app": name}},
+            "spec": {"nodeSelector": selector, "containers": [{"name": "c", "image": "example.invalid/i:1"}]}
+        })
+    };
+    let items = |list: &Value| list.get("items").and_then(Value::as_array).unwrap_or_default().to_vec();
+    assert_eq!(client.post(PODS, &pod("found", value!({}))).await.0, 201);
+    assert_eq!(client.post(PODS, &pod("lost", value!({"example.com/none": ""}))).await.0, 201);
+    eventually(client, &format!("{PODS}/found"), |_, pod| !pod.str_at(&["spec", "nodeName"]).is_empty()).await;
+    let told = "0/1 nodes are available: 1 node(s) didn't match Pod's node affinity/selector. preemption: 0/1 nodes are \
+                available: 1 Preemption is not helpful for scheduling.";
+    let says = |pod: &Value| {
+        let conditions = pod.at(&["status", "conditions"]).and_then(Value::as_array).unwrap_or_default();
+        conditions.iter().any(|of| of.str_at(&["reason"]) == "Unschedulable" && of.str_at(&["message"]) == told)
+    };
+    eventually(client, &format!("{PODS}/lost"), |_, pod| says(pod)).await;
+    for (pod, reason) in [("found", "Scheduled"), ("lost", "FailedScheduling")] {
+        let path =
+            format!("/api/v1/namespaces/default/events?fieldSelector=involvedObject.name%3D{pod}%2Creason%3D{reason}");
+        eventually(client, &path, |_, events| !items(events).is_empty()).await;
+    }
+    let binding = value!({
+        "kind": "Binding", "apiVersion": "v1", "metadata": {"name": "found"}, "target": {"kind": "Node", "name": "other"}
+    });
+    let (code, status) = client.post(&format!("{PODS}/found/binding"), &binding).await;
+    assert_eq!((code, status.str_at(&["reason"])), (409, "Conflict"));
+
+    let service = value!({
+        "kind": "Service", "apiVersion": "v1", "metadata": {"name": "lost"},
+        "spec": {"selector": {"app": "lost"}, "publishNotReadyAddresses": true, "ports": [{"port": 80}]}
+    });
+    assert_eq!(client.post("/api/v1/namespaces/default/services", &service).await.0, 201);
+    let address = value!({"status": {"podIP": "10.244.9.9", "podIPs": [{"ip": "10.244.9.9"}]}});
+    assert_eq!(client.merge(&format!("{PODS}/lost/status"), &address).await.0, 200);
+    let slices =
+        "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices?labelSelector=kubernetes.io%2Fservice-name%3Dlost";
+    let has = |slices: &Value| {
+        let endpoints = items(slices).first().and_then(|slice| slice.get("endpoints").cloned()).unwrap_or_default();
+        endpoints.as_array().is_some_and(|all| all.iter().any(|of| of.str_at(&["targetRef", "name"]) == "lost"))
+    };
+    eventually(client, slices, |_, slices| has(slices)).await;
+    let subsets = |endpoints: &Value| endpoints.get("subsets").and_then(Value::as_array).map_or(0, <[Value]>::len);
+    eventually(client, "/api/v1/namespaces/default/endpoints/lost", |_, endpoints| subsets(endpoints) == 1).await;
+    assert_eq!(client.delete(&format!("{PODS}/lost")).await, 200);
+    eventually(client, slices, |_, slices| !has(slices)).await;
     assert_eq!(server.stop(), Some(0));
 }
