@@ -39,6 +39,9 @@ pub struct Up {
     /// Where the API listens.
     #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
     pub listen: SocketAddr,
+    /// Where this node's own server listens, which the API server alone may use [default: 0.0.0.0:10250, or a free port].
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub node_listen: Option<SocketAddr>,
     /// The range of the addresses that Services get.
     #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
     pub service_cidr: Ipv4Net,

@@ -1,6 +1,6 @@
 //! This server as a node of the cluster: who it is to the API server, and what it is told.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -14,6 +14,7 @@ use corten_client::{Client, Informers};
 use corten_image::{self as image, Image};
 use corten_kubelet::node::Node;
 use corten_kubelet::reading::Reading;
+use corten_kubelet::server::{Identity, Server};
 use corten_kubelet::{Parts, Settings};
 use corten_network::Range;
 use corten_network::pods as network;
@@ -23,6 +24,7 @@ use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 use corten_sys::cgroup::Hierarchies;
 use corten_sys::namespace::NetNs;
+use tokio::sync::watch;
 
 use crate::api;
 use crate::args::Up;
@@ -33,7 +35,6 @@ use crate::reach::node_address;
 
 /// The name in the cluster's own zone.
 const CLUSTER_DOMAIN: &str = "cluster.local";
-const PORT: u16 = 10250;
 const PODS_MAX: i64 = 110;
 /// The address of DNS, counted from the start of the Service range.
 const DNS_OFFSET: u32 = 10;
@@ -45,6 +46,9 @@ pub struct Base<'a> {
     pub dir: &'a DataDir,
     pub ranges: &'a Ranges,
     pub api: &'a Arc<Api>,
+    /// Where the node's own server listens, and who it is.
+    pub listener: TcpListener,
+    pub identity: watch::Receiver<Identity>,
     pub clock: &'a Clock,
     pub random: &'a Random,
     pub tasks: &'a Tasks,
@@ -59,13 +63,18 @@ pub async fn start(base: Base<'_>) -> anyhow::Result<Reading> {
     let mut node = Node::new(parts.client.clone(), parts.settings.clone(), base.clock.clone(), images);
     node.register().await.with_context(|| format!("the node {} cannot be registered", base.name))?;
     base.tasks.spawn("node", node.keep(base.tasks.stopped()));
-    Ok(corten_kubelet::start(parts).await?)
+    let (engine, clock, tasks) = (parts.engine.clone(), base.clock.clone(), base.tasks.clone());
+    let reading = corten_kubelet::start(parts).await?;
+    let server = Server { node: base.name.to_owned(), host: Arc::new(reading.clone()), engine, clock, tasks };
+    base.listener.set_nonblocking(true)?;
+    server.start(tokio::net::TcpListener::from_std(base.listener)?, base.identity)?;
+    Ok(reading)
 }
 
 /// This server's own way to run containers, to keep images and to link pods.
 async fn parts(base: &Base<'_>) -> anyhow::Result<Parts> {
-    let Base { up, name, dir, ranges, api, clock, random, tasks } = base;
-    let settings = settings(up, name, dir, ranges);
+    let Base { up, name, dir, ranges, api, clock, random, tasks, .. } = base;
+    let settings = settings(up, name, dir, ranges, base.listener.local_addr()?.port());
     let runtime = runtime::Settings {
         instance: dir.instance().to_owned(),
         pods: settings.pods(),
@@ -121,7 +130,7 @@ fn client(api: &Arc<Api>, name: &str) -> Client {
     InProcess::client(api, user, "kubelet")
 }
 
-fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges) -> Settings {
+fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges, port: u16) -> Settings {
     let dns = u32::from(ranges.service.network()) + DNS_OFFSET;
     Settings {
         name: name.to_owned(),
@@ -131,7 +140,7 @@ fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges) -> Settings {
         pod_cidrs: vec![ranges.pod.to_string()],
         cluster_dns: vec![IpAddr::V4(dns.into())],
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
-        port: PORT,
+        port,
         version: api::git_version(),
         pods_max: PODS_MAX,
     }

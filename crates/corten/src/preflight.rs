@@ -1,33 +1,46 @@
 //! What must hold before a start, and who stands in the way where it does not.
 
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
+
+/// The port of a node's server.
+const NODE_PORT: u16 = 10250;
 
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("port {} is in use{holder}; stop that, or choose another address with --listen ADDR:PORT", address.port())]
-    InUse { address: SocketAddr, holder: String },
-    #[error("{} is no address of this server; choose one of its own with --listen ADDR:PORT", address.ip())]
-    NotOurs { address: SocketAddr },
-    #[error("port {} needs root; run as root, or choose a port above 1023 with --listen ADDR:PORT", address.port())]
-    Forbidden { address: SocketAddr },
-    #[error("cannot listen on {address}; choose another address with --listen ADDR:PORT")]
-    Other { address: SocketAddr, source: std::io::Error },
+    #[error("port {} is in use{holder}; stop that, or choose another address with {flag} ADDR:PORT", address.port())]
+    InUse { address: SocketAddr, holder: String, flag: &'static str },
+    #[error("{} is no address of this server; choose one of its own with {flag} ADDR:PORT", address.ip())]
+    NotOurs { address: SocketAddr, flag: &'static str },
+    #[error("port {} needs root; run as root, or choose a port above 1023 with {flag} ADDR:PORT", address.port())]
+    Forbidden { address: SocketAddr, flag: &'static str },
+    #[error("cannot listen on {address}; choose another address with {flag} ADDR:PORT")]
+    Other { address: SocketAddr, flag: &'static str, source: std::io::Error },
 }
 
-/// Binds the API's address, or says who holds it.
-pub fn listen(address: SocketAddr) -> Result<TcpListener, ListenError> {
+/// Binds an address that a flag names, or says who holds it.
+pub fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).map_err(|source| match source.kind() {
         ErrorKind::AddrInUse => {
             let holder = holder(Path::new("/proc"), address.port()).unwrap_or_default();
-            ListenError::InUse { address, holder }
+            ListenError::InUse { address, holder, flag }
         }
-        ErrorKind::AddrNotAvailable => ListenError::NotOurs { address },
-        ErrorKind::PermissionDenied => ListenError::Forbidden { address },
-        _ => ListenError::Other { address, source },
+        ErrorKind::AddrNotAvailable => ListenError::NotOurs { address, flag },
+        ErrorKind::PermissionDenied => ListenError::Forbidden { address, flag },
+        _ => ListenError::Other { address, flag, source },
     })
+}
+
+/// Binds the node's server: where it is told to, else at Kubernetes' port, else, since nodes tell their port, at any free one.
+pub fn listen_node(asked: Option<SocketAddr>) -> Result<TcpListener, ListenError> {
+    const FLAG: &str = "--node-listen";
+    if let Some(address) = asked {
+        return listen(address, FLAG);
+    }
+    let usual = SocketAddr::from((Ipv4Addr::UNSPECIFIED, NODE_PORT));
+    TcpListener::bind(usual).or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), FLAG))
 }
 
 /// ` by NAME (process PID)`: the process that listens on a TCP port, as far as this user may see it.
@@ -64,17 +77,26 @@ mod tests {
 
     #[test]
     fn a_busy_port_names_its_holder_and_the_flag() {
-        let held = listen(([127, 0, 0, 1], 0).into()).expect("a free port");
+        let held = listen(([127, 0, 0, 1], 0).into(), "--listen").expect("a free port");
         let address = held.local_addr().expect("bound");
-        let text = listen(address).expect_err("held").to_string();
+        let text = listen(address, "--listen").expect_err("held").to_string();
         let expected = format!("(process {})", std::process::id());
         assert!(text.contains(&format!("port {} is in use by ", address.port())), "{text}");
         assert!(text.contains(&expected) && text.ends_with("--listen ADDR:PORT"), "{text}");
     }
 
     #[test]
+    fn a_node_listens_anywhere_unless_told_where() {
+        let held = listen_node(None).expect("some port");
+        assert_ne!(listen_node(None).expect("another port").local_addr().expect("bound").port(), 0);
+        let address = ([127, 0, 0, 1], held.local_addr().expect("bound").port()).into();
+        let text = listen_node(Some(address)).expect_err("held").to_string();
+        assert!(text.ends_with("--node-listen ADDR:PORT"), "{text}");
+    }
+
+    #[test]
     fn a_foreign_address_is_named() {
-        let text = listen(([192, 0, 2, 1], 0).into()).expect_err("a documentation address").to_string();
+        let text = listen(([192, 0, 2, 1], 0).into(), "--listen").expect_err("a documentation address").to_string();
         assert!(text.contains("192.0.2.1 is no address of this server"), "{text}");
     }
 }

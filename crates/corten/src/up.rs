@@ -37,7 +37,7 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
     let random = Random::system();
     let dir = DataDir::open(&settings.data_dir, &random)?;
     let ranges = Ranges::open(settings, dir.instance())?;
-    let listener = preflight::listen(settings.listen)?;
+    let listener = preflight::listen(settings.listen, "--listen")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
     runtime.block_on(serve(settings, &dir, ranges, listener, clock, random, progress))
 }
@@ -66,7 +66,7 @@ async fn serve(
     let in_use = certificates.current()?;
     let tls = Arc::new(Tls::new(certificates.material(&in_use)?, clock.clone())?);
     let connections = Arc::new(Connections::new(certificates.node_client(&in_use)?)?);
-    let (identity, _) = watch::channel(certificates.node_identity(&in_use)?);
+    let (node, identity) = watch::channel(certificates.node_identity(&in_use)?);
     progress.part("certificates", &dir.join("pki").display().to_string())?;
 
     let keys = keys::open(&dir.join("keys"), &random)?;
@@ -107,11 +107,13 @@ async fn serve(
     }
     if settings.controllers == Controllers::All {
         let (ranges, api, clock) = (&ranges, &api, &clock);
-        let base = node::Base { up: settings, name: &name, dir, ranges, api, clock, random: &random, tasks: &tasks };
+        let (listener, up) = (preflight::listen_node(settings.node_listen)?, settings);
+        let (random, tasks) = (&random, &tasks);
+        let base = node::Base { up, name: &name, dir, ranges, api, listener, identity, clock, random, tasks };
         let pods = node::start(base).await?.all().len();
         progress.part("node", &format!("{name}, {pods} pods"))?;
     }
-    let users = Users { tls, connections, node: identity };
+    let users = Users { tls, connections, node };
     tasks.spawn("certificates", certificates.keep(in_use, users, clock, tasks.stopped()));
     progress.done(&kubeconfig)?;
 
