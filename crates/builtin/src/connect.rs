@@ -132,7 +132,7 @@ impl Endpoint {
         let place = ground.node_place(node).await?;
         let stream = ground.reach(&place).await?;
         if self.what == What::Log {
-            return tunnel::log(ground, stream, &place, &path, &call.target.name).await;
+            return tunnel::log(ground, stream, &place, &path, &call.target.name, *request).await;
         }
         tunnel::upgrade(ground, stream, &place, &path, *request).await
     }

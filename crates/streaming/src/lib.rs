@@ -14,6 +14,7 @@
 
 pub mod forward;
 pub mod handshake;
+pub mod reader;
 pub mod remote;
 pub mod spdy;
 mod stream;

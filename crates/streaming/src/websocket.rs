@@ -164,7 +164,7 @@ where
 }
 
 /// Clients take a close without a code for a failure.
-fn goodbye() -> Message {
+pub(crate) fn goodbye() -> Message {
     Message::Close(Some(CloseFrame { code: CloseCode::Normal, reason: Utf8Bytes::default() }))
 }
 

@@ -1,10 +1,12 @@
 //! A request carried to somewhere else, and the answer back.
 
+use bytes::Bytes;
 use corten_apimachinery::status::Status;
 use corten_apiserver::http::body::{self, BoxError, Request, Response};
+use corten_streaming::{handshake, reader};
 use http::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Method, StatusCode, Uri};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 
@@ -48,11 +50,15 @@ pub(super) async fn log(
     place: &Place,
     path: &str,
     pod: &str,
+    mut from: Request,
 ) -> Result<Response, Status> {
     let request = request(Method::GET, place, path, HeaderMap::new(), body::full(""))?;
     let response = send(ground, stream, request).await?;
     let code = response.status();
     if (200..=206).contains(&code.as_u16()) {
+        if handshake::is_websocket(from.headers()) {
+            return Ok(log_by_messages(ground, &mut from, response));
+        }
         let mut answer = handed_on(response);
         answer.headers_mut().clear();
         answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
@@ -72,6 +78,24 @@ pub(super) async fn log(
             "an error on the server ({text:?}) has prevented the request from succeeding: {other}"
         )),
     })
+}
+
+/// A log over a WebSocket.
+fn log_by_messages(ground: &Ground, from: &mut Request, response: http::Response<Incoming>) -> Response {
+    let (answer, upgrading) = match reader::upgrade(from) {
+        Ok(upgraded) => upgraded,
+        Err(refused) => return refused.into_response().map(whole),
+    };
+    ground.tasks.spawn("log-websocket", async move {
+        if let Err(error) = upgrading.send(response.into_body().into_data_stream()).await {
+            tracing::debug!(%error, "log was not upgraded");
+        }
+    });
+    answer.map(whole)
+}
+
+fn whole(body: Full<Bytes>) -> body::StreamBody {
+    body.map_err(|never| match never {}).boxed_unsync()
 }
 
 /// Carries an upgrade through: when the other side switches, both connections become one.

@@ -5,4 +5,5 @@
 mod client;
 mod forward;
 mod frames;
+mod reader;
 mod remote;
