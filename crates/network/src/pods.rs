@@ -135,7 +135,8 @@ impl Inner {
         let offset = state.taken.take(pod).ok_or_else(none)?;
         let address = self.range.at(offset).ok_or_else(none)?;
         let name = link_name(&self.instance, offset);
-        let linked = self.link(&mut state.host, pod, &name, address, inside);
+        let ready = state.rules.ensure();
+        let linked = ready.and_then(|()| self.link(&mut state.host, pod, &name, address, inside));
         if linked.is_err() {
             state.taken.free(pod);
             if let Err(error) = remove(&mut state.host, &name) {

@@ -45,11 +45,13 @@ static SETS: [Set; 3] = [HAIRPIN, PORTS, PORTS_AT];
 pub(super) struct Rules {
     filter: Filter,
     table: Table,
+    /// What makes the table, until it is written.
+    unwritten: Option<Batch>,
     by_pod: BTreeMap<Ipv4Addr, Elements>,
 }
 
 impl Rules {
-    /// Writes the table anew, with the ports of those pods that are still there.
+    /// Writes the table anew, with the ports of those pods that are still there; a node without pods has none before the first.
     pub(super) fn open(
         mut filter: Filter,
         instance: &str,
@@ -58,8 +60,10 @@ impl Rules {
         pods: &BTreeSet<Ipv4Addr>,
     ) -> Result<Self, netlink::Error> {
         let table = table(instance);
-        let found = filter.read(&table)?.unwrap_or_default();
-        let mut rules = Self { filter, table, by_pod: known(&found) };
+        let found = filter.read(&table)?;
+        let needed = found.is_some() || !pods.is_empty();
+        let by_pod = known(&found.unwrap_or_default());
+        let mut rules = Self { filter, table, unwritten: None, by_pod };
         rules.by_pod.retain(|address, _| pods.contains(address));
         let mut batch = Batch::new(&rules.table);
         batch.replace_table();
@@ -75,8 +79,19 @@ impl Rules {
         for (set, element) in rules.by_pod.values().flatten() {
             batch.add_elements(set, [element]);
         }
-        rules.filter.commit("write the pods' table", batch)?;
+        rules.unwritten = Some(batch);
+        if needed {
+            rules.ensure()?;
+        }
         Ok(rules)
+    }
+
+    /// Writes the table if it is not there yet.
+    pub(super) fn ensure(&mut self) -> Result<(), netlink::Error> {
+        let Some(batch) = &self.unwritten else { return Ok(()) };
+        self.filter.commit("write the pods' table", batch.clone())?;
+        self.unwritten = None;
+        Ok(())
     }
 
     /// Lets these ports of the node, and no others, lead to the pod.
