@@ -6,15 +6,25 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use corten_client::cache::{Held, Key};
 use corten_client::controller::{Controller, Next};
 use corten_client::informer::{Informer, Scope};
 use corten_client::{Error, Informers};
+use corten_network::NetworkError;
 use corten_network::services::{self as kernel, Policy, Protocol, Services};
 use tokio::sync::watch;
 
 use crate::view::{Endpoint, Kind, Port, SERVICES, SLICES, Service, Slice, slices_of};
+
+/// How often the kernel's table is compared with what it should be. Changes do not wait for that: it tells what they missed.
+const CHECK_PERIOD: Duration = Duration::from_secs(600);
+
+/// The key of all Services together.
+fn everything() -> Key {
+    Key::new("", "")
+}
 
 /// What does not come from the API.
 #[derive(Clone, Debug)]
@@ -66,7 +76,7 @@ pub fn controller(informers: &Informers, settings: Settings, services: Services)
         .watches(&context.services)
         .watches_for(&context.slices, |slice| vec![Key::new(slice.head.namespace.clone(), slice.service.clone())])
         // The table is written even if there is no Service.
-        .begins(|mark| mark.now(Key::new("", "")));
+        .begins(|mark| mark.now(everything()));
     (controller, DataPath { told, changes: changed })
 }
 
@@ -97,21 +107,11 @@ impl DataPath {
 }
 
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
-    let done = {
-        let mut told = lock(&ctx.told);
-        let everything = || ctx.services.cache().all().iter().map(|held| Key::of(held)).collect();
-        let keys: Vec<Key> = if told.begun { vec![key] } else { everything() };
-        let changes = keys.into_iter().flat_map(|key| {
-            let wanted = ctx.wanted(&key);
-            told.parts_changed(key, wanted)
-        });
-        let changes = changes.collect();
-        let done = told.services.change(changes);
-        told.begun |= done.is_ok();
-        done
-    };
+    let whole = key == everything();
+    let done = ctx.tell(&mut lock(&ctx.told), key);
     ctx.changes.send_modify(|changes| *changes += 1);
-    done.map(|()| Next::Change).map_err(|error| Error::Outside(Box::new(error)))
+    let next = if whole { Next::After(CHECK_PERIOD) } else { Next::Change };
+    done.map(|()| next).map_err(|error| Error::Outside(Box::new(error)))
 }
 
 fn lock(told: &Mutex<Told>) -> MutexGuard<'_, Told> {
@@ -134,6 +134,32 @@ impl Told {
 }
 
 impl Context {
+    fn tell(&self, told: &mut Told, key: Key) -> Result<(), NetworkError> {
+        let check = told.begun && key == everything();
+        let keys = if told.begun && !check { vec![key] } else { self.keys(told) };
+        let changes = keys.into_iter().flat_map(|key| {
+            let wanted = self.wanted(&key);
+            told.parts_changed(key, wanted)
+        });
+        let changes = changes.collect();
+        told.services.change(changes)?;
+        told.begun = true;
+        if check {
+            let differences = told.services.check()?;
+            if !differences.is_empty() {
+                tracing::warn!(?differences, "the kernel's table of Services was not as it was left; written anew");
+            }
+        }
+        Ok(())
+    }
+
+    /// All Services that there are, and those that the kernel was told of.
+    fn keys(&self, told: &Told) -> Vec<Key> {
+        let there = self.services.cache().all();
+        let keys: BTreeSet<Key> = there.iter().map(|held| Key::of(held)).chain(told.parts.keys().cloned()).collect();
+        keys.into_iter().collect()
+    }
+
     fn wanted(&self, key: &Key) -> BTreeMap<String, kernel::Service> {
         let Some(service) = self.services.cache().get(&key.namespace, &key.name) else { return BTreeMap::new() };
         let slices = self.slices.cache().by_key(&slices_of(&key.namespace, &key.name));

@@ -4,6 +4,7 @@ mod client;
 mod controllers;
 mod https;
 mod images;
+mod network;
 mod process;
 mod refusals;
 mod up;

@@ -20,11 +20,26 @@ pub(crate) fn command(dir: &Path, listen: &str) -> Command {
     command
 }
 
+/// With the kernel's part too, for a network namespace of its own.
+fn command_with_network(dir: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
+    command.args(["up", "--name", "node-1", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+    command
+}
+
 impl Server {
     /// Starts and waits for the last line of the start.
     pub(crate) fn start(dir: &Path) -> Self {
-        let mut child =
-            command(dir, "127.0.0.1:0").stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+        Self::run(command(dir, "127.0.0.1:0"), dir)
+    }
+
+    /// The same with Services in the kernel of the caller's network namespace.
+    pub(crate) fn start_with_network(dir: &Path) -> Self {
+        Self::run(command_with_network(dir), dir)
+    }
+
+    fn run(mut command: Command, dir: &Path) -> Self {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut lines = Vec::new();
         for line in stdout.lines() {
