@@ -135,7 +135,7 @@ fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges, port: u16) -> S
     Settings {
         name: name.to_owned(),
         dir: dir.join(""),
-        run_dir: PathBuf::from(datadir::RUN).join(dir.instance()),
+        run_dir: run_dir(dir),
         addresses: vec![address(up.listen)],
         pod_cidrs: vec![ranges.pod.to_string()],
         cluster_dns: vec![IpAddr::V4(dns.into())],
@@ -143,6 +143,18 @@ fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges, port: u16) -> S
         port,
         version: api::git_version(),
         pods_max: PODS_MAX,
+    }
+}
+
+/// What lives in memory, and until the next reboot at most.
+fn run_dir(dir: &DataDir) -> PathBuf {
+    PathBuf::from(datadir::RUN).join(dir.instance())
+}
+
+/// Takes away what the node had in memory, if no pod needs it any more.
+pub fn leave(dir: &DataDir) {
+    if let Err(error) = corten_kubelet::leave(&run_dir(dir)) {
+        tracing::warn!(%error, "something stays below /run");
     }
 }
 

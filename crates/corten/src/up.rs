@@ -39,7 +39,9 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
     let ranges = Ranges::open(settings, dir.instance())?;
     let listener = preflight::listen(settings.listen, "--listen")?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
-    runtime.block_on(serve(settings, &dir, ranges, listener, clock, random, progress))
+    runtime.block_on(serve(settings, &dir, ranges, listener, clock, random, progress))?;
+    node::leave(&dir);
+    Ok(())
 }
 
 async fn serve(

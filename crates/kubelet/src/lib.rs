@@ -16,6 +16,7 @@ mod ground;
 mod hook;
 mod http_get;
 pub mod kubelet;
+mod leave;
 mod logs;
 mod marks;
 pub mod node;
@@ -40,6 +41,7 @@ use aws_lc_rs::digest::{SHA256, digest};
 
 pub use ground::Parts;
 pub use kubelet::start;
+pub use leave::leave;
 pub use settings::Settings;
 
 /// The name of a container to the API: the same for the same pod, container and attempt, also after a restart.
