@@ -46,7 +46,7 @@ impl Server {
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let etcd = Process::start("etcd", &etcd(programs, folder.path(), &etcd_url, peer_port, flush), folder.path())?;
         let mut command = apiserver(programs, folder.path(), &etcd_url, port);
-        command.args(extra);
+        command.args(["--http-port", "0", "--https-port", "0"]).args(extra);
         let api = Process::start("kube-apiserver", &command, folder.path())?;
         let kubeconfig = folder.path().join("admin.kubeconfig");
         let endpoint = Endpoint { address: format!("127.0.0.1:{port}"), ..files };

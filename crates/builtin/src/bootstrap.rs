@@ -14,6 +14,7 @@ pub(crate) use network::follow;
 
 use crate::lookup::{NAMESPACES, PRIORITY_CLASSES, Resource};
 
+const INGRESS_CLASSES: Resource = Resource { group: "networking.k8s.io", plural: "ingressclasses" };
 const FLOW_SCHEMAS: Resource = Resource { group: "flowcontrol.apiserver.k8s.io", plural: "flowschemas" };
 const PRIORITY_LEVELS: Resource =
     Resource { group: "flowcontrol.apiserver.k8s.io", plural: "prioritylevelconfigurations" };
@@ -47,11 +48,22 @@ pub fn objects() -> Vec<(Resource, Value)> {
     vec![
         class("system-node-critical", SYSTEM_CRITICAL + 1000, node),
         class("system-cluster-critical", SYSTEM_CRITICAL, cluster),
+        ingress_class(),
         priority_level("exempt", exempt),
         priority_level("catch-all", catch_all),
         flow_schema("exempt", 1, None, &["system:masters"]),
         flow_schema("catch-all", 10_000, Some("ByUser"), &["system:unauthenticated", "system:authenticated"]),
     ]
+}
+
+/// The class of Ingresses that the edge serves, also of those that name none.
+fn ingress_class() -> (Resource, Value) {
+    let mut class =
+        object("networking.k8s.io/v1", "IngressClass", "corten", [("spec", value!({"controller": "corten.dev/edge"}))]);
+    let annotations = value!({"ingressclass.kubernetes.io/is-default-class": "true"});
+    let metadata = class.as_object_mut().and_then(|class| class.get_mut("metadata")).and_then(Value::as_object_mut);
+    metadata.expect("every object has metadata").insert("annotations", annotations);
+    (INGRESS_CLASSES, class)
 }
 
 fn object<const N: usize>(version: &str, kind: &str, name: &str, fields: [(&str, Value); N]) -> Value {

@@ -23,6 +23,9 @@ pub enum Verb {
     Image(crate::image::Image),
     /// Take away everything that corten has put on this server: pods, links, rules, files.
     Purge(Purge),
+    /// Carry requests; the holder of this server's sockets starts this by itself.
+    #[command(hide = true)]
+    Edge,
     /// Print the version.
     Version,
 }
@@ -51,6 +54,12 @@ pub struct Up {
     /// How long a node may be silent before its pods are moved, in seconds.
     #[arg(long, value_name = "T", default_value = "20", value_parser = seconds)]
     pub node_grace: Duration,
+    /// Where the edge takes plain requests; 0 for nowhere.
+    #[arg(long, value_name = "PORT", default_value = "80")]
+    pub http_port: u16,
+    /// Where the edge takes requests over TLS; 0 for nowhere.
+    #[arg(long, value_name = "PORT", default_value = "443")]
+    pub https_port: u16,
     /// Which of the built-in controllers run: `none` leaves them to others, such as upstream's controller manager.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub controllers: Controllers,

@@ -16,12 +16,14 @@ use corten_controllers::{
     node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, taint_eviction, ttl_after_finished,
     volume_protection,
 };
+use corten_gateway::ingress::{self, Wanted};
 use corten_scheduler::binder;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 use futures_core::future::BoxFuture;
 use futures_util::future::join_all;
+use tokio::sync::watch;
 
 /// Reads for the caches of all controllers; upstream's role of the name reads everything.
 const READER: &str = "system:kube-controller-manager";
@@ -99,6 +101,26 @@ fn scheduler(api: &Arc<Api>, clock: &Clock, random: &Random, tasks: &Tasks) -> C
     let recorder = Recorder::new(form, client.clone(), clock, random, tasks);
     let (clock, random) = (clock.clone(), random.clone());
     binder::controller(&binder::Base { informers, client, recorder, clock, random })
+}
+
+/// Routes of the edge as the API says, from now on.
+pub async fn start_ingress(
+    api: &Arc<Api>,
+    clock: &Clock,
+    random: &Random,
+    tasks: &Tasks,
+) -> watch::Receiver<Option<Arc<Wanted>>> {
+    let reader = InProcess::client(api, user(READER, &[]), "corten-edge");
+    let informers = Informers::new(reader, clock.clone(), random.clone(), tasks.clone());
+    let (out, mut wanted) = watch::channel(None);
+    let driver =
+        Driver { clock: clock.clone(), random: random.clone(), tasks: tasks.clone(), leadership: Leadership::alone() };
+    ingress::controller(&informers, out).run(&driver);
+    // An error means that the family of tasks is gone, and with it whoever waits.
+    if wanted.wait_for(Option::is_some).await.is_err() {
+        tracing::debug!("no routes: the tasks have ended");
+    }
+    wanted
 }
 
 /// A service account of `kube-system`, as its token would show it.

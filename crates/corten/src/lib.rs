@@ -6,6 +6,7 @@ pub mod certificates;
 pub mod controllers;
 pub mod datadir;
 pub mod dial;
+pub mod edge;
 pub mod files;
 pub mod image;
 pub mod keys;

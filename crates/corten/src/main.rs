@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use corten::args::{Arguments, Verb};
-use corten::{image, purge, up};
+use corten::{edge, image, purge, up};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `CORTEN_LOG` does not say.
@@ -20,6 +20,7 @@ fn main() -> ExitCode {
         Verb::Up(settings) => up::run(&settings),
         Verb::Image(verb) => image::run(&verb),
         Verb::Purge(settings) => purge::run(&settings),
+        Verb::Edge => edge::process::run(),
         Verb::Version => {
             println!("corten {}", env!("CARGO_PKG_VERSION"));
             Ok(())

@@ -10,17 +10,17 @@ const NODE_PORT: u16 = 10250;
 /// A port that cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 pub enum ListenError {
-    #[error("port {} is in use{holder}; stop that, or choose another address with {flag} ADDR:PORT", address.port())]
+    #[error("port {} is in use{holder}; stop that, or choose another address with {flag}", address.port())]
     InUse { address: SocketAddr, holder: String, flag: &'static str },
-    #[error("{} is no address of this server; choose one of its own with {flag} ADDR:PORT", address.ip())]
+    #[error("{} is no address of this server; choose one of its own with {flag}", address.ip())]
     NotOurs { address: SocketAddr, flag: &'static str },
-    #[error("port {} needs root; run as root, or choose a port above 1023 with {flag} ADDR:PORT", address.port())]
+    #[error("port {} needs root; run as root, or choose a port above 1023 with {flag}", address.port())]
     Forbidden { address: SocketAddr, flag: &'static str },
-    #[error("cannot listen on {address}; choose another address with {flag} ADDR:PORT")]
+    #[error("cannot listen on {address}; choose another address with {flag}")]
     Other { address: SocketAddr, flag: &'static str, source: std::io::Error },
 }
 
-/// Binds an address that a flag names, or says who holds it.
+/// Binds an address, or says who holds it and which flag, such as `--listen ADDR:PORT`, chooses another one.
 pub fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, ListenError> {
     TcpListener::bind(address).map_err(|source| match source.kind() {
         ErrorKind::AddrInUse => {
@@ -35,7 +35,7 @@ pub fn listen(address: SocketAddr, flag: &'static str) -> Result<TcpListener, Li
 
 /// Binds the node's server: where it is told to, else at Kubernetes' port, else, since nodes tell their port, at any free one.
 pub fn listen_node(asked: Option<SocketAddr>) -> Result<TcpListener, ListenError> {
-    const FLAG: &str = "--node-listen";
+    const FLAG: &str = "--node-listen ADDR:PORT";
     if let Some(address) = asked {
         return listen(address, FLAG);
     }
@@ -75,11 +75,13 @@ fn listening_inode(line: &str, port: u16) -> Option<String> {
 mod tests {
     use super::*;
 
+    const FLAG: &str = "--listen ADDR:PORT";
+
     #[test]
     fn a_busy_port_names_its_holder_and_the_flag() {
-        let held = listen(([127, 0, 0, 1], 0).into(), "--listen").expect("a free port");
+        let held = listen(([127, 0, 0, 1], 0).into(), FLAG).expect("a free port");
         let address = held.local_addr().expect("bound");
-        let text = listen(address, "--listen").expect_err("held").to_string();
+        let text = listen(address, FLAG).expect_err("held").to_string();
         let expected = format!("(process {})", std::process::id());
         assert!(text.contains(&format!("port {} is in use by ", address.port())), "{text}");
         assert!(text.contains(&expected) && text.ends_with("--listen ADDR:PORT"), "{text}");
@@ -96,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_foreign_address_is_named() {
-        let text = listen(([192, 0, 2, 1], 0).into(), "--listen").expect_err("a documentation address").to_string();
+        let text = listen(([192, 0, 2, 1], 0).into(), FLAG).expect_err("a documentation address").to_string();
         assert!(text.contains("192.0.2.1 is no address of this server"), "{text}");
     }
 }

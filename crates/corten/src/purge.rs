@@ -49,6 +49,8 @@ async fn purge(settings: &Purge, clock: &Clock) -> anyhow::Result<()> {
     let instance = dir.instance().to_owned();
     ensure!(rustix::process::geteuid().is_root(), "purge removes links, rules and control groups; run it as root");
 
+    // Its holder would start it again.
+    crate::edge::end::end(&Path::new(RUN).join(&instance), &instance, Duration::ZERO)?;
     end_processes(&instance, clock).await?;
     println!("  processes and control groups");
     let host = NetNs::current().context("the network namespace of this server")?;

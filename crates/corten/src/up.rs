@@ -1,10 +1,12 @@
 //! `corten up`: everything on this server, in the foreground.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use corten_apiserver::http::pipeline::Api;
 use corten_apiserver::http::server::{ConnectionLimits, Server};
 use corten_apiserver::http::tls::Tls;
 use corten_builtin::bootstrap::Network;
@@ -20,12 +22,15 @@ use crate::args::{self, Controllers, Up};
 use crate::certificates::{Certificates, Users};
 use crate::datadir::DataDir;
 use crate::dial::Connections;
+use crate::edge::doors::Doors;
+use crate::edge::publish::Publisher;
+use crate::edge::start::Place;
 use crate::pki::Pki;
 use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
 use crate::token_keys::TokenKeys;
-use crate::{controllers, keys, network, node, preflight, store};
+use crate::{controllers, edge, keys, network, node, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -37,9 +42,13 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
     let random = Random::system();
     let dir = DataDir::open(&settings.data_dir, &random)?;
     let ranges = Ranges::open(settings, dir.instance())?;
-    let listener = preflight::listen(settings.listen, "--listen")?;
+    let listener = preflight::listen(settings.listen, "--listen ADDR:PORT")?;
+    let doors = match settings.controllers {
+        Controllers::All => Doors::open(settings, &Path::new("/run/corten").join(dir.instance()))?,
+        Controllers::None => None,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
-    runtime.block_on(serve(settings, &dir, ranges, listener, clock, random, progress))?;
+    runtime.block_on(serve(settings, &dir, ranges, (listener, doors), clock, random, progress))?;
     node::leave(&dir);
     Ok(())
 }
@@ -48,7 +57,7 @@ async fn serve(
     settings: &Up,
     dir: &DataDir,
     ranges: Ranges,
-    listener: TcpListener,
+    (listener, edge_doors): (TcpListener, Option<Doors>),
     clock: Clock,
     random: Random,
     progress: Progress,
@@ -115,6 +124,9 @@ async fn serve(
         let pods = node::start(base).await?.all().len();
         progress.part("node", &format!("{name}, {pods} pods"))?;
     }
+    if let Some(doors) = edge_doors {
+        progress.part("edge", &start_edge(doors, dir, &api, &clock, &random, &tasks).await?)?;
+    }
     let users = Users { tls, connections, node };
     tasks.spawn("certificates", certificates.keep(in_use, users, clock, tasks.stopped()));
     progress.done(&kubeconfig)?;
@@ -124,6 +136,26 @@ async fn serve(
         _ = interrupt.recv() => {}
     }
     drain(&tasks, &*store).await
+}
+
+/// Starts or finds the edge, and keeps it up to date. Gives where it is reached.
+async fn start_edge(
+    doors: Doors,
+    dir: &DataDir,
+    api: &Arc<Api>,
+    clock: &Clock,
+    random: &Random,
+    tasks: &Tasks,
+) -> anyhow::Result<String> {
+    let (wanted, url) = (controllers::start_ingress(api, clock, random, tasks).await, doors.url());
+    let place = Place::open(dir, doors.run_dir(), random)?;
+    let mut publisher = Publisher::new(place, doors.https_port(), clock.clone(), random.clone());
+    let first = wanted.borrow().clone().unwrap_or_default();
+    publisher.write(&first)?;
+    edge::start::start(doors, publisher.place(), dir.instance(), clock).await?;
+    publisher.tell().await?;
+    tasks.spawn("edge", publisher.keep(wanted, tasks.stopped()));
+    Ok(url)
 }
 
 /// Ends what runs, then the store, so that every answered write is on the disk and nothing else is.

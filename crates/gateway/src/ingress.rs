@@ -38,11 +38,13 @@ struct Context {
     secrets: Informer<TlsSecret>,
     services: Informer<Service>,
     slices: Informer<Slice>,
-    out: watch::Sender<Arc<Wanted>>,
+    /// Informers end with the last handle of their family.
+    _informers: Informers,
+    out: watch::Sender<Option<Arc<Wanted>>>,
 }
 
-/// Keeps the edge's configuration as the API says, and tells it when it has changed.
-pub fn controller(informers: &Informers, out: watch::Sender<Arc<Wanted>>) -> Controller {
+/// Keeps the edge's configuration as the API says, and tells it when it has changed; nothing before all of it is known.
+pub fn controller(informers: &Informers, out: watch::Sender<Option<Arc<Wanted>>>) -> Controller {
     let secrets = Scope { fields: "type=kubernetes.io/tls".to_owned(), ..Scope::all(SECRETS) };
     let context = Arc::new(Context {
         ingresses: informers.of::<Ingress>(Scope::all(INGRESSES)),
@@ -50,6 +52,7 @@ pub fn controller(informers: &Informers, out: watch::Sender<Arc<Wanted>>) -> Con
         secrets: informers.of::<TlsSecret>(secrets),
         services: informers.of::<Service>(Scope::all(SERVICES)),
         slices: informers.of::<Slice>(Scope::all(SLICES)),
+        _informers: informers.clone(),
         out,
     });
     // All routes are one configuration: any change asks for the whole, and changes in a row for one.
@@ -73,9 +76,9 @@ async fn reconcile(ctx: Arc<Context>, _: Key) -> Result<Next, Error> {
     };
     let wanted = plan(&inputs);
     ctx.out.send_if_modified(|known| {
-        let changed = **known != wanted;
+        let changed = known.as_deref() != Some(&wanted);
         if changed {
-            *known = Arc::new(wanted);
+            *known = Some(Arc::new(wanted));
         }
         changed
     });

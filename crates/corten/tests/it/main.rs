@@ -2,6 +2,7 @@
 
 mod client;
 mod controllers;
+mod edge;
 mod https;
 mod images;
 mod network;

@@ -14,23 +14,38 @@ pub(crate) struct Server {
     pub(crate) client: Client,
 }
 
+/// Without an edge: its ports belong to the whole server.
+fn no_edge() -> [String; 4] {
+    ["--http-port", "0", "--https-port", "0"].map(str::to_owned)
+}
+
 pub(crate) fn command(dir: &Path, listen: &str) -> Command {
+    command_with(dir, listen, &no_edge())
+}
+
+fn command_with(dir: &Path, listen: &str, ports: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
     command.args(["up", "--name", "node-1", "--network", "none", "--listen", listen, "--data-dir"]).arg(dir);
+    command.args(ports);
     command
 }
 
 /// With the kernel's part too, for a network namespace of its own.
 fn command_with_network(dir: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
-    command.args(["up", "--name", "node-1", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir);
+    command.args(["up", "--name", "node-1", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).args(no_edge());
     command
 }
 
 impl Server {
     /// Starts and waits for the last line of the start.
     pub(crate) fn start(dir: &Path) -> Self {
-        Self::run(command(dir, "127.0.0.1:0"), dir)
+        Self::start_with(dir, &no_edge())
+    }
+
+    /// The same with the edge's ports.
+    pub(crate) fn start_with(dir: &Path, ports: &[String]) -> Self {
+        Self::run(command_with(dir, "127.0.0.1:0", ports), dir)
     }
 
     /// The same with Services in the kernel of the caller's network namespace.
@@ -79,7 +94,11 @@ impl Drop for Server {
 
 /// Runs a start that is expected to be refused.
 pub(crate) fn refused(dir: &Path, listen: &str) -> String {
-    let Output { status, stderr, .. } = command(dir, listen).output().expect("it runs");
+    refused_with(dir, listen, &no_edge())
+}
+
+pub(crate) fn refused_with(dir: &Path, listen: &str, ports: &[String]) -> String {
+    let Output { status, stderr, .. } = command_with(dir, listen, ports).output().expect("it runs");
     assert_eq!(status.code(), Some(1));
     String::from_utf8(stderr).expect("text")
 }

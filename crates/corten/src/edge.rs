@@ -1,0 +1,28 @@
+//! The edge: the process that carries requests (`process`), and what control does about it: its sockets (`doors`), the holder
+//! that runs it (`start`), and the configuration that it is told (`publish`).
+//!
+//! Control hands the holder what an edge needs, each thing under a name: the listening sockets, the socket for control, the
+//! folder of the snapshot, the key that opens it. From then on the edge needs control for news alone.
+
+pub mod doors;
+pub mod end;
+pub mod process;
+pub mod publish;
+pub mod start;
+pub mod talk;
+
+/// Names under which the holder keeps what an edge needs.
+const KEY: &str = "key";
+const FOLDER: &str = "folder";
+const CONTROL: &str = "control";
+/// Followed by an address.
+const HTTP: &str = "http ";
+const HTTPS: &str = "https ";
+/// Followed by what tells one build of the program from another.
+const PROGRAM: &str = "program ";
+
+/// The file of the configuration in its folder.
+const SNAPSHOT: &str = "snapshot";
+
+/// The user that the edge runs as, who owns nothing else on a server.
+const USER: u32 = 64_080;

@@ -1,0 +1,95 @@
+//! The sockets at which the edge is reached. They are found in the holder, or opened here, before anything is started: a port
+//! that somebody else has is said at once.
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use corten_podspec::Held;
+use corten_runtime::{Error, Holder};
+
+use super::{HTTP, HTTPS};
+use crate::args::Up;
+use crate::preflight;
+
+/// What the edge listens at.
+pub struct Doors {
+    pub(super) holder: Option<(Holder, Held)>,
+    /// Opened here, and not in the holder yet.
+    pub(super) opened: Vec<(String, TcpListener)>,
+    /// All of them.
+    pub(super) names: Vec<String>,
+    pub(super) run_dir: PathBuf,
+    pub(super) http_port: u16,
+    pub(super) https_port: u16,
+}
+
+impl Doors {
+    /// `None` where no edge is wanted: both ports are 0.
+    ///
+    /// # Errors
+    /// When a port is taken by somebody else, or the holder cannot be asked.
+    pub fn open(settings: &Up, run_dir: &Path) -> anyhow::Result<Option<Self>> {
+        if settings.http_port == 0 && settings.https_port == 0 {
+            return Ok(None);
+        }
+        let holder = adopt(&run_dir.join("holder.sock"))?;
+        let held = holder.as_ref().map(|(_, held)| held.names.clone()).unwrap_or_default();
+        let mut doors = Self {
+            holder,
+            opened: Vec::new(),
+            names: Vec::new(),
+            run_dir: run_dir.to_owned(),
+            http_port: settings.http_port,
+            https_port: settings.https_port,
+        };
+        for (kind, port, flag) in
+            [(HTTP, settings.http_port, "--http-port PORT"), (HTTPS, settings.https_port, "--https-port PORT")]
+        {
+            if port == 0 {
+                continue;
+            }
+            let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
+            let name = format!("{kind}{address}");
+            if !held.contains(&name) {
+                doors.opened.push((name.clone(), preflight::listen(address, flag)?));
+            }
+            doors.names.push(name);
+        }
+        Ok(Some(doors))
+    }
+
+    pub fn run_dir(&self) -> &Path {
+        &self.run_dir
+    }
+
+    pub fn https_port(&self) -> u16 {
+        self.https_port
+    }
+
+    /// Where a browser on this server begins.
+    pub fn url(&self) -> String {
+        match (self.http_port, self.https_port) {
+            (0, 443) => "https://localhost/".to_owned(),
+            (0, port) => format!("https://localhost:{port}/"),
+            (80, _) => "http://localhost/".to_owned(),
+            (port, _) => format!("http://localhost:{port}/"),
+        }
+    }
+}
+
+/// The holder of an earlier start of this instance.
+fn adopt(socket: &Path) -> anyhow::Result<Option<(Holder, Held)>> {
+    use std::io::ErrorKind::{ConnectionRefused, NotFound};
+    let mut holder = match Holder::adopt(socket) {
+        Ok(holder) => holder,
+        Err(error) if matches!(error.kind(), NotFound | ConnectionRefused) => return Ok(None),
+        Err(error) => return Err(error).context("the holder of the edge's sockets cannot be asked"),
+    };
+    match holder.hello() {
+        Ok(held) => Ok(Some((holder, held))),
+        // It ended while it was asked.
+        Err(Error::Closed) => Ok(None),
+        Err(error) => Err(error).context("the holder of the edge's sockets does not answer"),
+    }
+}

@@ -1,0 +1,124 @@
+//! Telling the edge what the API says: the configuration is sealed into the snapshot, and the edge asked to take it. So the edge
+//! has it as well when it starts while control is away.
+
+use std::collections::BTreeSet;
+use std::fs::{File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use corten_gateway::ingress::Wanted;
+use corten_proxy::config::{Certificate, NodeConfig};
+use corten_stdx::clock::Clock;
+use corten_stdx::random::Random;
+use corten_stdx::task::Stopped;
+use tokio::sync::watch;
+
+use super::SNAPSHOT;
+use super::start::{Place, show_to_edge};
+use super::talk::{self, Ask, Told};
+
+/// Hosts that the self-made certificate is always for.
+const OWN_HOSTS: [&str; 2] = ["localhost", "*.localhost"];
+
+/// After something went wrong.
+const PAUSE: Duration = Duration::from_secs(1);
+
+/// Writes snapshots and tells the edge of them.
+pub struct Publisher {
+    place: Place,
+    https_port: u16,
+    clock: Clock,
+    random: Random,
+    generation: u64,
+    self_made: Option<(BTreeSet<String>, Certificate)>,
+}
+
+impl Publisher {
+    pub fn new(place: Place, https_port: u16, clock: Clock, random: Random) -> Self {
+        Self { place, https_port, clock, random, generation: 0, self_made: None }
+    }
+
+    pub fn place(&self) -> &Place {
+        &self.place
+    }
+
+    /// Writes the snapshot.
+    pub fn write(&mut self, wanted: &Wanted) -> anyhow::Result<()> {
+        // By the clock, so that it grows over restarts as well.
+        let now_ms = u64::try_from(self.clock.now_ms()).unwrap_or_default();
+        self.generation = now_ms.max(self.generation + 1);
+        let mut config =
+            NodeConfig { generation: self.generation, https_port: self.https_port, ..wanted.config.clone() };
+        config.certificates.insert(0, self.self_made(&wanted.without_certificate)?);
+        let sealed = self.place.seal.seal(&config, &self.random);
+        write(&self.place.folder.join(SNAPSHOT), &sealed).context("the edge's snapshot")
+    }
+
+    /// A certificate for hosts that have none. It is made again when there are other hosts.
+    fn self_made(&mut self, hosts: &[String]) -> anyhow::Result<Certificate> {
+        let hosts: BTreeSet<String> = OWN_HOSTS.map(str::to_owned).into_iter().chain(hosts.iter().cloned()).collect();
+        if let Some((known, certificate)) = &self.self_made
+            && *known == hosts
+        {
+            return Ok(certificate.clone());
+        }
+        let names: Vec<String> = hosts.iter().cloned().collect();
+        let made = rcgen::generate_simple_self_signed(names.clone())?;
+        let (chain_pem, key_pem) = (made.cert.pem(), made.signing_key.serialize_pem());
+        let certificate = Certificate { hosts: names, chain_pem, key_pem };
+        self.self_made = Some((hosts, certificate.clone()));
+        Ok(certificate)
+    }
+
+    /// Has the edge take what was written.
+    pub async fn tell(&self) -> anyhow::Result<Told> {
+        let (socket, generation) = (self.place.control.clone(), self.generation);
+        let ask = Ask { generation: Some(generation), ..Ask::default() };
+        let told = tokio::task::spawn_blocking(move || talk::ask(&socket, &ask)).await?.context("the edge")?;
+        match &told.error {
+            Some(error) => anyhow::bail!("the edge has not taken generation {generation}: {error}"),
+            None => Ok(told),
+        }
+    }
+
+    /// Follows the API until the end.
+    pub async fn keep(mut self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>, mut stopped: Stopped) {
+        loop {
+            tokio::select! {
+                changed = wanted.changed() => if changed.is_err() { return },
+                () = stopped.wait() => return,
+            }
+            let Some(now) = wanted.borrow_and_update().clone() else { continue };
+            while let Err(error) = self.publish(&now).await {
+                tracing::warn!(error = format!("{error:#}"), "the edge is not up to date");
+                tokio::select! {
+                    () = tokio::time::sleep(PAUSE) => {}
+                    () = stopped.wait() => return,
+                }
+                // What came meanwhile is what counts.
+                if wanted.has_changed().unwrap_or(false) {
+                    wanted.mark_changed();
+                    break;
+                }
+            }
+        }
+    }
+
+    async fn publish(&mut self, wanted: &Wanted) -> anyhow::Result<()> {
+        self.write(wanted)?;
+        self.tell().await.map(drop)
+    }
+}
+
+/// Replaces the file as a whole. It is made again from the API after a crash, so nobody waits for the disk.
+fn write(path: &Path, sealed: &[u8]) -> anyhow::Result<()> {
+    let beside = path.with_added_extension("new");
+    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    show_to_edge(&file)?;
+    file.write_all(sealed)?;
+    Ok(std::fs::rename(&beside, path)?)
+}

@@ -1,0 +1,82 @@
+//! The edge outlives control, and its sockets outlive the edge.
+
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::time::Duration;
+
+use corten_runtime::Holder;
+
+use crate::process::{Server, refused_with};
+
+/// A port that was free a moment ago.
+fn free_port() -> u16 {
+    TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("bound").port()
+}
+
+fn status(port: u16) -> String {
+    let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("nobody is refused");
+    stream.set_read_timeout(Some(Duration::from_secs(10))).expect("set");
+    stream.write_all(b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n").expect("sent");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer.lines().next().unwrap_or_default().to_owned()
+}
+
+/// Ends the edge of a data directory, whatever becomes of the test.
+struct Ends<'a>(&'a Path);
+
+impl Ends<'_> {
+    fn instance(&self) -> String {
+        std::fs::read_to_string(self.0.join("instance")).expect("an instance").trim().to_owned()
+    }
+
+    fn holder(&self) -> Holder {
+        let socket = Path::new("/run/corten").join(self.instance()).join("holder.sock");
+        Holder::adopt(&socket).expect("a holder")
+    }
+}
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        let instance = self.instance();
+        let ended = corten::edge::end::end(&Path::new("/run/corten").join(&instance), &instance, Duration::ZERO);
+        if !std::thread::panicking() {
+            ended.expect("the edge ends");
+        }
+    }
+}
+
+#[test]
+fn the_edge_outlives_control_and_is_found_again() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = free_port();
+    let ports = ["--http-port", &port.to_string(), "--https-port", "0"].map(str::to_owned);
+    let server = Server::start_with(dir.path(), &ports);
+    let ends = Ends(dir.path());
+    assert!(server.lines.iter().any(|line| line.starts_with("edge ")), "{:?}", server.lines);
+    let missing = "HTTP/1.1 404 Not Found";
+    assert_eq!(status(port), missing);
+    server.kill();
+    assert_eq!(status(port), missing, "without control");
+    let first = ends.holder().hello().expect("known").pid;
+    let pid = rustix::process::Pid::from_raw(i32::try_from(first).expect("a pid")).expect("not 0");
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it is there");
+    assert_eq!(status(port), missing, "a killed edge");
+    let second = ends.holder().hello().expect("known").pid;
+    assert_ne!(first, second);
+    let server = Server::start_with(dir.path(), &ports);
+    assert_eq!(ends.holder().hello().expect("known").pid, second, "control has adopted it");
+    assert_eq!(status(port), missing);
+    server.kill();
+}
+
+#[test]
+fn a_busy_port_names_its_holder_and_the_flag() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let taken = TcpListener::bind("0.0.0.0:0").expect("a port");
+    let port = taken.local_addr().expect("bound").port();
+    let ports = ["--http-port", &port.to_string(), "--https-port", "0"].map(str::to_owned);
+    let text = refused_with(dir.path(), "127.0.0.1:0", &ports);
+    assert!(text.contains(&format!("port {port} is in use by ")) && text.contains("--http-port PORT"), "{text}");
+}
