@@ -1,5 +1,6 @@
 //! The node's network: the kernel's table of Services.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -8,11 +9,13 @@ use corten_apiserver::http::pipeline::Api;
 use corten_client::Informers;
 use corten_client::controller::{Driver, Leadership};
 use corten_gateway::services::{self, DataPath};
+use corten_kubelet::Traffic;
 use corten_network::services::{Services, Settings};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 use corten_sys::namespace::NetNs;
+use futures_core::future::BoxFuture;
 
 use crate::controllers::InProcess;
 use crate::datadir::DataDir;
@@ -30,7 +33,7 @@ pub async fn start(
     clock: &Clock,
     random: &Random,
     tasks: &Tasks,
-) -> anyhow::Result<DataPath> {
+) -> anyhow::Result<Arc<dyn Traffic>> {
     let kernel = Services::open(settings(dir, ranges)?)
         .context("the network needs root; `--network none` leaves it to others")?;
     let user = User { name: READER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() };
@@ -47,7 +50,16 @@ pub async fn start(
     };
     controller.run(&driver);
     data_path.written().await;
-    Ok(data_path)
+    Ok(Arc::new(Leading(data_path)))
+}
+
+/// The kernel's table as the node's pods see it when they end.
+struct Leading(DataPath);
+
+impl Traffic for Leading {
+    fn left(&self, address: IpAddr) -> BoxFuture<'_, ()> {
+        Box::pin(self.0.left(address))
+    }
 }
 
 fn settings(dir: &DataDir, ranges: &Ranges) -> anyhow::Result<Settings> {

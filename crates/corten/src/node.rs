@@ -15,7 +15,7 @@ use corten_image::{self as image, Image};
 use corten_kubelet::node::Node;
 use corten_kubelet::reading::Reading;
 use corten_kubelet::server::{Identity, Server};
-use corten_kubelet::{Parts, Settings};
+use corten_kubelet::{Parts, Settings, Traffic};
 use corten_network::Range;
 use corten_network::pods as network;
 use corten_runtime::own as runtime;
@@ -46,6 +46,8 @@ pub struct Base<'a> {
     pub dir: &'a DataDir,
     pub ranges: &'a Ranges,
     pub api: &'a Arc<Api>,
+    /// What leads to pods, if this server sees to that.
+    pub traffic: Option<Arc<dyn Traffic>>,
     /// Where the node's own server listens, and who it is.
     pub listener: TcpListener,
     pub identity: watch::Receiver<Identity>,
@@ -73,7 +75,7 @@ pub async fn start(base: Base<'_>) -> anyhow::Result<Reading> {
 
 /// This server's own way to run containers, to keep images and to link pods.
 async fn parts(base: &Base<'_>) -> anyhow::Result<Parts> {
-    let Base { up, name, dir, ranges, api, clock, random, tasks, .. } = base;
+    let Base { up, name, dir, ranges, api, traffic, clock, random, tasks, .. } = base;
     let settings = settings(up, name, dir, ranges, base.listener.local_addr()?.port());
     let runtime = runtime::Settings {
         instance: dir.instance().to_owned(),
@@ -105,6 +107,7 @@ async fn parts(base: &Base<'_>) -> anyhow::Result<Parts> {
         engine: Arc::new(engine),
         images: Arc::new(images),
         network: Arc::new(network),
+        traffic: traffic.clone(),
         informers: Informers::new(client.clone(), clock.clone(), random.clone(), tasks.clone()),
         recorder: Recorder::new(form, client.clone(), &clock, &random, &tasks),
         client,

@@ -102,25 +102,19 @@ async fn serve(
     let api = api::start(base).await?;
     Server::start(doors, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
     progress.part("api", certificates.server_url())?;
-    let running = match settings.controllers {
-        Controllers::All => {
-            let (authority_pem, node_grace) = (certificates.authority_pem(), settings.node_grace);
-            let told = controllers::Settings { authority_pem, node_grace, pods: ranges.node_source() };
-            controllers::start(&api, &told, &clock, &random, &tasks).await
-        }
-        Controllers::None => Vec::new(),
-    };
-    progress.part("controllers", &running.len().to_string())?;
+    let running = start_controllers(settings, &certificates, &ranges, &api, &clock, &random, &tasks).await;
+    progress.part("controllers", &running.to_string())?;
     let name = node_name(settings);
+    let mut traffic = None;
     if settings.network == args::Network::All {
-        network::start(&name, dir, &ranges, &api, &clock, &random, &tasks).await?;
+        traffic = Some(network::start(&name, dir, &ranges, &api, &clock, &random, &tasks).await?);
         progress.part("network", &format!("pods {}, services {}", ranges.pod, ranges.service))?;
     }
     if settings.controllers == Controllers::All {
         let (ranges, api, clock) = (&ranges, &api, &clock);
         let (listener, up) = (preflight::listen_node(settings.node_listen)?, settings);
         let (random, tasks) = (&random, &tasks);
-        let base = node::Base { up, name: &name, dir, ranges, api, listener, identity, clock, random, tasks };
+        let base = node::Base { up, name: &name, dir, ranges, api, traffic, listener, identity, clock, random, tasks };
         let pods = node::start(base).await?.all().len();
         progress.part("node", &format!("{name}, {pods} pods"))?;
     }
@@ -136,6 +130,26 @@ async fn serve(
         _ = interrupt.recv() => {}
     }
     drain(&tasks, &*store).await
+}
+
+/// Starts the controllers that this server has, and gives their number.
+async fn start_controllers(
+    settings: &Up,
+    certificates: &Certificates,
+    ranges: &Ranges,
+    api: &Arc<Api>,
+    clock: &Clock,
+    random: &Random,
+    tasks: &Tasks,
+) -> usize {
+    match settings.controllers {
+        Controllers::All => {
+            let (authority_pem, node_grace) = (certificates.authority_pem(), settings.node_grace);
+            let told = controllers::Settings { authority_pem, node_grace, pods: ranges.node_source() };
+            controllers::start(api, &told, clock, random, tasks).await.len()
+        }
+        Controllers::None => 0,
+    }
 }
 
 /// Starts or finds the edge, and keeps it up to date. Gives where it is reached.

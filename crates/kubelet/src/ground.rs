@@ -13,6 +13,7 @@ use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 
+use crate::drain::Traffic;
 use crate::env::ServiceView;
 use crate::pod::{Container, Pod};
 use crate::settings::Settings;
@@ -23,6 +24,8 @@ pub struct Parts {
     pub engine: Arc<dyn Engine>,
     pub images: Arc<dyn Images>,
     pub network: Arc<dyn PodNetwork>,
+    /// Tells when a pod may stop. Without it a pod stops at once.
+    pub traffic: Option<Arc<dyn Traffic>>,
     /// Requests as this node.
     pub client: Client,
     pub informers: Informers,

@@ -21,7 +21,7 @@ use crate::env::ServiceView;
 use crate::ground::{Ground, Parts};
 use crate::marks::{Mark, Marks};
 use crate::node::{NODES, facts::Facts};
-use crate::observed::{Ending, Observed, Step, Stop};
+use crate::observed::{Drain, Ending, Observed, Step, Stop};
 use crate::plan::plan;
 use crate::pod::Pod;
 use crate::reading::Reading;
@@ -266,6 +266,7 @@ impl Kubelet {
                 let early = worker.started(&name, result, now_ms);
                 self.container_started(uid, &name, early);
             }
+            Outcome::Drained => worker.seen.drain = Drain::Done,
             Outcome::Hooked(name, attempt) => {
                 let known = worker.seen.container_mut(&name);
                 let same = known.current.as_ref().is_some_and(|current| current.attempt == attempt);

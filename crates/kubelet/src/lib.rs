@@ -9,6 +9,7 @@ mod adopt;
 pub mod backoff;
 pub mod container;
 mod deed;
+mod drain;
 pub mod env;
 pub mod fields;
 pub mod files;
@@ -39,6 +40,7 @@ mod worker;
 
 use aws_lc_rs::digest::{SHA256, digest};
 
+pub use drain::Traffic;
 pub use ground::Parts;
 pub use kubelet::start;
 pub use leave::leave;

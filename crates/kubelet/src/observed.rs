@@ -41,12 +41,23 @@ pub struct Observed {
     pub initialized: bool,
     pub containers: BTreeMap<Str, Container>,
     pub ending: Option<Ending>,
+    pub drain: Drain,
     /// The API server has acknowledged the status that says that everything has ended.
     pub end_told: bool,
     /// The object was asked to go, or is gone.
     pub object_left: bool,
     /// When the node took the pod up.
     pub started_ms: i64,
+}
+
+/// Whether somebody's requests may still be on their way to a pod that is deleted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Drain {
+    /// Not looked at yet.
+    #[default]
+    No,
+    UnderWay,
+    Done,
 }
 
 /// A pod that ends, and why.

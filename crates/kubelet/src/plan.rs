@@ -6,11 +6,14 @@
 
 use corten_apimachinery::value::Str;
 
-use crate::observed::{self, Ending, Failure, Kill, Observed, Step, Stop, Verdict};
+use crate::observed::{self, Drain, Ending, Failure, Kill, Observed, Step, Stop, Verdict};
 use crate::pod::{Container, Pod, Role};
 
 /// A container gets at least so long between the first signal and the last.
 const WINDOW_MS: i64 = 2_000;
+
+/// Requests that are on their way to a pod get so long to end before it hears that it is to go.
+const DRAIN_MS: i64 = 2_000;
 
 /// A failed pull is shown as such for so long, then as a pause.
 const PULL_ERROR_SHOWN_MS: i64 = 1_000;
@@ -24,6 +27,10 @@ pub enum Action {
     Start(Str),
     /// A start that is under way comes too late.
     Cancel(Str),
+    /// Waits until nobody's requests go to the pod, for so long at most.
+    Drain {
+        deadline_ms: i64,
+    },
     /// Runs the hook that comes before a stop.
     PreStop {
         name: Str,
@@ -289,13 +296,14 @@ impl Failure {
 
 /// Stops what runs, then takes away what stands.
 fn end(pod: Pod<'_>, seen: &Observed, ending: &Ending, now_ms: i64, plan: &mut Plan) {
+    let drained = is_drained(pod, seen, ending, now_ms, plan);
     for container in pod.containers() {
         let known = seen.container(container.name());
         if known.starting {
             plan.act(Action::Cancel(container.name().into()));
         }
         if known.is_running() {
-            let turn = now_ms >= ending.deadline_ms || is_turn(pod, container, seen);
+            let turn = now_ms >= ending.deadline_ms || drained && is_turn(pod, container, seen);
             stop(container, known, ending.deadline_ms, turn, now_ms, plan);
         }
     }
@@ -311,6 +319,31 @@ fn end(pod: Pod<'_>, seen: &Observed, ending: &Ending, now_ms: i64, plan: &mut P
         _ if ending.deleted_grace_s.is_some() && !seen.object_left => plan.act(Action::DeleteObject),
         _ => {}
     }
+}
+
+/// Whether no request is cut off by a signal. Where that has to be waited for, hooks run meanwhile, and half of the grace
+/// period stays for the containers.
+fn is_drained(pod: Pod<'_>, seen: &Observed, ending: &Ending, now_ms: i64, plan: &mut Plan) -> bool {
+    match seen.drain {
+        Drain::Done => true,
+        Drain::UnderWay => false,
+        Drain::No => {
+            let limit_ms = DRAIN_MS.min((ending.deadline_ms - now_ms) / 2);
+            let waits = is_serving(pod, seen, ending) && limit_ms > 0;
+            if waits {
+                plan.act(Action::Drain { deadline_ms: now_ms + limit_ms });
+            }
+            !waits
+        }
+    }
+}
+
+/// The pod is deleted while Services lead to it. Those that the node ends by itself are endpoints until they have ended.
+fn is_serving(pod: Pod<'_>, seen: &Observed, ending: &Ending) -> bool {
+    let ready = pod.condition("Ready").is_some_and(|ready| ready.str_at(&["status"]) == "True");
+    let runs = seen.containers.values().any(observed::Container::is_running);
+    let linked = !pod.is_host_network() && !seen.addresses.is_empty();
+    ending.deleted_grace_s.is_some() && !ending.orphaned && ready && runs && linked
 }
 
 /// Sidecars stop after all others, the last one first.

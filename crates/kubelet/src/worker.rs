@@ -10,7 +10,7 @@ use corten_runtime::engine::{EngineError, Exit};
 use tokio::sync::watch;
 
 use crate::deed::{NotStarted, Started};
-use crate::observed::{Container, Ended, Failure, Instance, Kill, Observed, Step, Stop};
+use crate::observed::{Container, Drain, Ended, Failure, Instance, Kill, Observed, Step, Stop};
 use crate::plan::Action;
 use crate::pod::{Pod, Role};
 use crate::probe::{Found, Kind};
@@ -51,6 +51,7 @@ pub(crate) enum Outcome {
     Sandbox(Result<Vec<std::net::IpAddr>, String>),
     SandboxGone(Result<(), String>),
     Start(Str, Result<Started, NotStarted>),
+    Drained,
     Hooked(Str, u32),
     Signalled(Str, Result<(), EngineError>),
     Found(Found),
@@ -106,6 +107,7 @@ impl Worker {
                 }
                 known.starting = true;
             }
+            Action::Drain { .. } => self.seen.drain = Drain::UnderWay,
             Action::PreStop { name, deadline_ms } => {
                 self.seen.container_mut(name).stop = Stop::Hook { deadline_ms: *deadline_ms };
             }

@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::{Kubelet, PODS};
 use crate::deed;
+use crate::drain;
 use crate::ground::Ground;
 use crate::hook;
 use crate::observed::{Step, Stop};
@@ -70,6 +71,13 @@ impl Kubelet {
                 if let Some(cancel) = worker.starts.get(name) {
                     cancel.send_replace(true);
                 }
+            }
+            Action::Drain { deadline_ms } => {
+                let limit = Duration::from_millis(u64::try_from(deadline_ms - now_ms).unwrap_or_default());
+                self.spawn(uid, async move {
+                    drain::drain(&of, limit).await;
+                    Outcome::Drained
+                });
             }
             Action::PreStop { name, deadline_ms } => self.pre_stop(uid, name, *deadline_ms, of, now_ms),
             Action::Signal { name, deadline_ms } => self.signal(uid, name, deadline_ms - now_ms),

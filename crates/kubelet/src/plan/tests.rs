@@ -79,6 +79,7 @@ fn brief(plan: &Plan) -> String {
         .map(|action| match action {
             Action::Start(name) => format!("start {name}"),
             Action::Cancel(name) => format!("cancel {name}"),
+            Action::Drain { deadline_ms } => format!("drain {}ms", deadline_ms - NOW_MS),
             Action::PreStop { name, deadline_ms } => format!("hook {name} {}", after(deadline_ms)),
             Action::Signal { name, deadline_ms } => format!("signal {name} {}", after(deadline_ms)),
             Action::TellPause { name, .. } => format!("pause {name}"),
@@ -218,6 +219,50 @@ fn a_deleted_pod_stops_in_order() {
     check_deleted("sidecar:s sidecar:t a", "s=run t=run a=exit:0", "signal t 30s, wake 30s");
     check_deleted("sidecar:s sidecar:t a", "s=run t=exit:0 a=exit:0", "signal s 30s");
     check_deleted("a", "a=exit:0", "");
+}
+
+/// A ready pod with an address is deleted.
+#[track_caller]
+fn check_drained(spec: Value, grace_s: i64, drain: Drain, known: &str, expect: &str) {
+    let mut pod = pod("a sidecar:s b+hook", spec);
+    let metadata = pod.object_entry("metadata");
+    metadata.insert("deletionTimestamp", "2026-01-01T00:00:00Z");
+    metadata.insert("deletionGracePeriodSeconds", grace_s);
+    pod.object_entry("status").insert("conditions", value!([{"type": "Ready", "status": "True"}]));
+    let addresses = vec![[10, 244, 0, 3].into()];
+    let seen = Observed { drain, addresses, ..seen(known) };
+    assert_eq!(brief(&plan(Pod(&pod), &seen, NOW_MS)), expect);
+}
+
+#[test]
+fn a_pod_that_serves_drains_before_it_is_signalled() {
+    let none = Value::object;
+    check_drained(none(), 30, Drain::No, "a=run b=run", "drain 2000ms, hook b 30s, wake 30s");
+    check_drained(none(), 30, Drain::UnderWay, "a=run b=hooked", "wake 30s");
+    check_drained(none(), 30, Drain::Done, "a=run b=hooked", "signal a 30s, signal b 30s");
+    check_drained(none(), 30, Drain::Done, "s=run a=exit:0 b=exit:0", "signal s 30s");
+    check_drained(none(), 3, Drain::No, "a=run", "drain 1500ms, wake 3s");
+    check_drained(none(), 0, Drain::No, "a=run b=run", "signal a 2s, signal b 2s");
+    check_drained(none(), 0, Drain::UnderWay, "a=run", "signal a 2s");
+    check_drained(none(), 30, Drain::No, "a=exit:0 b=exit:0", "");
+    check_drained(value!({"hostNetwork": true}), 30, Drain::No, "a=run", "signal a 30s");
+}
+
+#[test]
+fn who_does_not_serve_does_not_drain() {
+    let mut pod = pod("a", value!({"activeDeadlineSeconds": 1}));
+    let addresses: Vec<std::net::IpAddr> = vec![[10, 244, 0, 3].into()];
+    let ready = |status: &str| value!([{"type": "Ready", "status": (status)}]);
+    pod.object_entry("status").insert("conditions", ready("True"));
+    let of = |known: &str| Observed { addresses: addresses.clone(), ..seen(known) };
+    assert_eq!(brief(&plan(Pod(&pod), &of("a=run"), NOW_MS)), "signal a 30s", "its own deadline has passed");
+    pod.object_entry("spec").insert("activeDeadlineSeconds", NOW_MS);
+    assert_eq!(brief(&plan(Pod(&pod), &of("a=kill"), NOW_MS)), "signal a 5s, wake 999000s", "a probe has failed");
+    let metadata = pod.object_entry("metadata");
+    metadata.insert("deletionTimestamp", "2026-01-01T00:00:00Z");
+    metadata.insert("deletionGracePeriodSeconds", 30);
+    pod.object_entry("status").insert("conditions", ready("False"));
+    assert_eq!(brief(&plan(Pod(&pod), &of("a=run"), NOW_MS)), "signal a 30s", "it is not ready");
 }
 
 #[test]

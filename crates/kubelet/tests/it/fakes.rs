@@ -8,16 +8,20 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use corten_image::{Config, Credentials, Image, ImageError, Images};
+use corten_kubelet::Traffic;
 use corten_network::{HostPort, NetworkError, PodNetwork};
 use corten_runtime::engine::{
     Attached, ContainerId, ContainerState, Engine, EngineError, Event, Exit, PodState, Running, Streams, Usage,
 };
 use corten_runtime::spec::{ContainerSpec, ExecSpec, Limits, PodSpec};
 use futures_core::future::BoxFuture;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 #[derive(Default)]
 pub(crate) struct FakeEngine(Mutex<State>);
+
+/// No process has this number.
+const NOBODY: u32 = u32::MAX;
 
 #[derive(Default)]
 struct State {
@@ -47,6 +51,12 @@ impl FakeEngine {
 
     pub(crate) fn pod_ids(&self) -> Vec<String> {
         self.state().pods.keys().cloned().collect()
+    }
+
+    pub(crate) fn is_running(&self, name: &str) -> bool {
+        let state = self.state();
+        let mut all = state.pods.values().flat_map(|pod| &pod.containers);
+        all.any(|one| one.id.name == name && one.exit.is_none())
     }
 
     /// Ends the newest attempt of a container.
@@ -87,9 +97,9 @@ fn now_ns() -> i64 {
 
 impl Engine for FakeEngine {
     fn create_pod<'a>(&'a self, spec: &'a PodSpec) -> BoxFuture<'a, Result<u32, EngineError>> {
-        let new = || PodState { id: spec.id.clone(), pid: 1, containers: Vec::new() };
+        let new = || PodState { id: spec.id.clone(), pid: NOBODY, containers: Vec::new() };
         self.state().pods.entry(spec.id.clone()).or_insert_with(new);
-        done(Ok(1))
+        done(Ok(NOBODY))
     }
 
     fn start<'a>(
@@ -186,6 +196,21 @@ impl Images for FakeImages {
     }
 
     fn set_in_use(&self, _: Vec<String>) {}
+}
+
+/// Leads to every pod until it is told to let go.
+#[derive(Default)]
+pub(crate) struct FakeTraffic {
+    pub(crate) asked: watch::Sender<Vec<IpAddr>>,
+    pub(crate) left: watch::Sender<bool>,
+}
+
+impl Traffic for FakeTraffic {
+    fn left(&self, address: IpAddr) -> BoxFuture<'_, ()> {
+        self.asked.send_modify(|asked| asked.push(address));
+        let mut left = self.left.subscribe();
+        Box::pin(async move { assert!(left.wait_for(|left| *left).await.is_ok(), "the fake outlives the node") })
+    }
 }
 
 #[derive(Default)]

@@ -23,7 +23,7 @@ use corten_store::model::ModelStore;
 use futures_core::future::BoxFuture;
 use tempfile::TempDir;
 
-use crate::fakes::{FakeEngine, FakeImages, FakeNetwork};
+use crate::fakes::{FakeEngine, FakeImages, FakeNetwork, FakeTraffic};
 
 pub(crate) const PODS: Resource = Resource::new("", "v1", "pods");
 pub(crate) const CONFIG_MAPS: Resource = Resource::new("", "v1", "configmaps");
@@ -47,7 +47,8 @@ impl Transport for InProcess {
 pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) engine: Arc<FakeEngine>,
-    network: Arc<FakeNetwork>,
+    pub(crate) network: Arc<FakeNetwork>,
+    pub(crate) traffic: Arc<FakeTraffic>,
     pub(crate) client: Client,
     tasks: Tasks,
 }
@@ -75,7 +76,9 @@ impl Node {
         let client = Client::new(Arc::new(InProcess(api)), "test");
         let engine = Arc::new(FakeEngine::default());
         let dir = tempfile::tempdir().expect("a directory");
-        let mut node = Self { dir, engine, network: Arc::default(), client, tasks: Tasks::new() };
+        let traffic = Arc::new(FakeTraffic::default());
+        traffic.left.send_replace(true);
+        let mut node = Self { dir, engine, network: Arc::default(), traffic, client, tasks: Tasks::new() };
         let reading = node.restart().await;
         (node, reading)
     }
@@ -91,6 +94,7 @@ impl Node {
             engine: self.engine.clone(),
             images: Arc::new(FakeImages),
             network: self.network.clone(),
+            traffic: Some(self.traffic.clone()),
             client: self.client.clone(),
             informers: Informers::new(self.client.clone(), clock.clone(), random.clone(), tasks.clone()),
             recorder: Recorder::new(form, self.client.clone(), &clock, &random, &tasks),

@@ -47,6 +47,28 @@ async fn a_pod_runs_and_goes() {
 }
 
 #[tokio::test]
+async fn a_pod_that_serves_is_signalled_when_nothing_leads_to_it() {
+    let (node, _) = Node::new().await;
+    node.traffic.left.send_replace(false);
+    node.create(&PODS, &pod("a", Value::object())).await;
+    node.wait("a", "it becomes ready", is_ready).await;
+    node.client.delete(&PODS, "shop", "a", &Delete::default()).await.expect("it is deleted");
+    let mut asked = node.traffic.asked.subscribe();
+    asked.wait_for(|asked| !asked.is_empty()).await.expect("it is asked for");
+    assert!(node.engine.is_running("c"));
+    node.traffic.left.send_replace(true);
+    node.wait("a", "it goes", Value::is_null).await;
+    assert_eq!(*node.traffic.asked.borrow(), [std::net::IpAddr::from([10, 244, 0, 2])]);
+    // Something that leads to a pod for ever does not keep it.
+    node.traffic.left.send_replace(false);
+    node.create(&PODS, &pod("b", Value::object())).await;
+    node.wait("b", "it becomes ready", is_ready).await;
+    node.client.delete(&PODS, "shop", "b", &Delete::default()).await.expect("it is deleted");
+    node.wait("b", "it goes", Value::is_null).await;
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_container_that_ends_starts_again_and_then_pauses() {
     let (node, _) = Node::new().await;
     node.create(&PODS, &pod("a", Value::object())).await;
