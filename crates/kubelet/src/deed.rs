@@ -14,6 +14,7 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_client::error::unless_gone;
 use corten_client::{Error, Resource};
+use corten_network::NetworkError;
 use corten_runtime::spec::PodSpec;
 use corten_stdx::error::Chain;
 use futures_util::future::try_join_all;
@@ -22,6 +23,7 @@ use crate::container::sysctls;
 use crate::fields::Subject;
 use crate::files::{self, Naming};
 use crate::ground::Ground;
+use crate::host_port::host_ports;
 use crate::pod::Pod;
 use crate::qos;
 use crate::sources::{Reference, Sources, of_volume};
@@ -169,11 +171,22 @@ async fn try_create_sandbox(of: &Subjected) -> Result<Vec<IpAddr>, String> {
     let addresses = if pod.is_host_network() {
         Vec::new()
     } else {
-        parts.network.attach(pod.uid(), pid).await.map_err(|error| error.to_string())?
+        link(&of.ground, pod, pid).await.map_err(|error| error.to_string())?
     };
     let with = Subjected { addresses: addresses.clone(), ..of.clone() };
     let written = blocking(move || write_files(&with, &hostname));
     written.await.map_err(|error| format!("cannot write the pod's files: {error}"))?;
+    Ok(addresses)
+}
+
+/// Gives a pod, whose process this is, its addresses, and its ports of the node. What is there already stays.
+pub(crate) async fn link(ground: &Ground, pod: Pod<'_>, pid: u32) -> Result<Vec<IpAddr>, NetworkError> {
+    let network = &ground.parts.network;
+    let addresses = network.attach(pod.uid(), pid).await?;
+    let ports = host_ports(pod);
+    if !ports.is_empty() {
+        network.publish(pod.uid(), &ports).await?;
+    }
     Ok(addresses)
 }
 

@@ -117,7 +117,7 @@ impl Kubelet {
             let object = Arc::new(held.view.clone());
             let mut seen = adopt::observed(Pod(&object), state.as_ref(), now_ms);
             if let Some(state) = state.filter(|_| !Pod(&object).is_host_network()) {
-                match self.ground.parts.network.attach(&state.id, state.pid).await {
+                match deed::link(&self.ground, Pod(&object), state.pid).await {
                     Ok(addresses) => seen.addresses = addresses,
                     Err(error) => tracing::warn!(pod = Pod(&object).long_name(), %error, "the link of a pod is lost"),
                 }

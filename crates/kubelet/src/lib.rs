@@ -15,6 +15,7 @@ pub mod fields;
 pub mod files;
 mod ground;
 mod hook;
+mod host_port;
 mod http_get;
 pub mod kubelet;
 mod leave;

@@ -214,19 +214,27 @@ impl Traffic for FakeTraffic {
 }
 
 #[derive(Default)]
-pub(crate) struct FakeNetwork(Mutex<BTreeMap<String, IpAddr>>);
+pub(crate) struct FakeNetwork(Mutex<BTreeMap<String, (IpAddr, Vec<HostPort>)>>);
+
+impl FakeNetwork {
+    /// Ports of the node that lead to some pod.
+    pub(crate) fn published(&self) -> Vec<HostPort> {
+        self.0.lock().expect("no panic under it").values().flat_map(|(_, ports)| ports.clone()).collect()
+    }
+}
 
 impl PodNetwork for FakeNetwork {
     fn attach<'a>(&'a self, pod: &'a str, _: u32) -> BoxFuture<'a, Result<Vec<IpAddr>, NetworkError>> {
         let mut known = self.0.lock().expect("no panic under it");
         let next = u8::try_from(known.len() + 2).expect("few pods");
-        let address = *known.entry(pod.to_owned()).or_insert(IpAddr::from([10, 244, 0, next]));
-        done(Ok(vec![address]))
+        let new = || (IpAddr::from([10, 244, 0, next]), Vec::new());
+        done(Ok(vec![known.entry(pod.to_owned()).or_insert_with(new).0]))
     }
 
-    fn publish<'a>(&'a self, pod: &'a str, _: &'a [HostPort]) -> BoxFuture<'a, Result<(), NetworkError>> {
-        let known = self.0.lock().expect("no panic under it").contains_key(pod);
-        done(if known { Ok(()) } else { Err(NetworkError::Unlinked { pod: pod.to_owned() }) })
+    fn publish<'a>(&'a self, pod: &'a str, ports: &'a [HostPort]) -> BoxFuture<'a, Result<(), NetworkError>> {
+        let mut known = self.0.lock().expect("no panic under it");
+        let found = known.get_mut(pod).map(|(_, own)| *own = ports.to_vec());
+        done(found.ok_or_else(|| NetworkError::Unlinked { pod: pod.to_owned() }))
     }
 
     fn detach<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), NetworkError>> {

@@ -3,6 +3,7 @@
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_client::{Delete, Patch};
+use corten_network::{HostPort, Protocol};
 
 use crate::node::{CONFIG_MAPS, Node, PODS, condition, first};
 
@@ -65,6 +66,23 @@ async fn a_pod_that_serves_is_signalled_when_nothing_leads_to_it() {
     node.wait("b", "it becomes ready", is_ready).await;
     node.client.delete(&PODS, "shop", "b", &Delete::default()).await.expect("it is deleted");
     node.wait("b", "it goes", Value::is_null).await;
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn ports_of_the_node_lead_to_a_pod_while_it_is_there() {
+    let (mut node, _) = Node::new().await;
+    let ports = value!([{"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}]);
+    let spec = value!({"containers": [{"name": "c", "image": "app:1", "ports": (ports)}]});
+    node.create(&PODS, &pod("a", spec)).await;
+    node.wait("a", "it becomes ready", is_ready).await;
+    let port = HostPort { address: None, protocol: Protocol::Tcp, port: 8080, to: 80 };
+    assert_eq!(node.network.published(), [port]);
+    node.restart().await;
+    assert_eq!(node.network.published(), [port]);
+    node.client.delete(&PODS, "shop", "a", &Delete::default()).await.expect("it is deleted");
+    node.wait("a", "it goes", Value::is_null).await;
+    assert_eq!(node.network.published(), []);
     node.stop().await;
 }
 
