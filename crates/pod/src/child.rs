@@ -68,7 +68,10 @@ fn finish(prepared: Result<(), Failed>, credentials: &Credentials, report: &Owne
     let ready = prepared.and_then(|()| {
         sys::new_session().failing(Step::Output, || "session".to_owned())?;
         match stdio {
-            Stdio::Descriptors([input, output, error]) => use_streams([input, output, error]),
+            Stdio::Descriptors([input, output, error]) => {
+                give_pipes([input, output, error], credentials.uid)?;
+                use_streams([input, output, error])
+            }
             Stdio::Terminal(socket) => use_terminal(socket, credentials.uid),
         }
     });
@@ -78,6 +81,17 @@ fn finish(prepared: Result<(), Failed>, credentials: &Credentials, report: &Owne
     };
     let told = Event::from(failed).encode(0).map(|bytes| sys::write(report, &bytes));
     sys::exit_now(if matches!(told, Ok(Ok(_))) { 127 } else { 126 })
+}
+
+/// Whoever the program is may open its streams by name (`/dev/stdout`, `/proc/1/fd/1`), as with other runtimes. What is no
+/// pipe is somebody else's: `/dev/null` is the whole machine's.
+fn give_pipes(streams: [&OwnedFd; 3], uid: u32) -> Result<(), Failed> {
+    for fd in streams.into_iter().filter(|_| uid != 0) {
+        if sys::is_pipe(fd).failing(Step::Output, || "stream".to_owned())? {
+            sys::give_to(fd, uid).failing(Step::Output, || "owner".to_owned())?;
+        }
+    }
+    Ok(())
 }
 
 fn use_streams(streams: [&OwnedFd; 3]) -> Result<(), Failed> {

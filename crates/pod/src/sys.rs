@@ -438,11 +438,19 @@ pub(crate) fn make_link(parent: &OwnedFd, name: &CStr, target: &CStr) -> io::Res
 }
 
 pub(crate) fn is_directory(fd: &OwnedFd) -> io::Result<bool> {
+    is_of(fd, libc::S_IFDIR)
+}
+
+pub(crate) fn is_pipe(fd: &OwnedFd) -> io::Result<bool> {
+    is_of(fd, libc::S_IFIFO)
+}
+
+fn is_of(fd: &OwnedFd, kind: libc::mode_t) -> io::Result<bool> {
     // SAFETY: all zeroes is a valid result.
     let mut status: libc::stat = unsafe { mem::zeroed() };
     // SAFETY: the result is borrowed mutably.
     check(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut status) }.into())?;
-    Ok(status.st_mode & libc::S_IFMT == libc::S_IFDIR)
+    Ok(status.st_mode & libc::S_IFMT == kind)
 }
 
 pub(crate) fn set_umask(mask: u32) {

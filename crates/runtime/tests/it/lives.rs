@@ -4,10 +4,12 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt as _;
 use std::time::Duration;
 
 use corten_podspec::{
-    Acknowledge, Connect, Exec, Failed, MountKind, Output, ReopenLog, Root, Setup, Shutdown, Signal, Start, Step,
+    Acknowledge, Connect, Credentials, Exec, Failed, MountKind, Output, ReopenLog, Root, Setup, Shutdown, Signal,
+    Start, Step,
 };
 use corten_runtime::{Error, adopt, spawn};
 
@@ -120,6 +122,30 @@ fn a_program_runs_inside_a_running_container() {
     assert_eq!((exited.key, exited.code), (2, 5));
     let nowhere = Exec { key: 3, container: 9, credentials, ..Exec::default() };
     fails(pod.connection.call(nowhere), Step::State, 3);
+}
+
+#[test]
+fn streams_belong_to_the_user() {
+    let Some(mut pod) = Pod::new() else { return };
+    let own = |script| Credentials { uid: 1000, gid: 1000, ..shell(script) };
+    let mut plan = pod.plan(1, "");
+    plan.credentials = own("echo one > /proc/self/fd/1; echo two > /proc/self/fd/2; sleep 100");
+    pod.connection.call(plan).unwrap();
+    assert!(wait_until(|| pod.log().len() == 2), "{:?}", pod.log());
+    let credentials = own("echo three > /proc/1/fd/1 && echo four > /proc/self/fd/1");
+    let (reader, writer) = rustix::pipe::pipe().unwrap();
+    let null: OwnedFd = File::options().read(true).open("/dev/null").unwrap().into();
+    let exec = Exec { key: 2, container: 1, credentials, descriptors: true, ..Exec::default() };
+    pod.connection.call_with(exec, &[null.as_fd(), writer.as_fd(), writer.as_fd()]).unwrap();
+    drop(writer);
+    let mut text = String::new();
+    File::from(reader).read_to_string(&mut text).unwrap();
+    assert_eq!((pod.exit().code, text.as_str()), (0, "four\n"));
+    assert!(wait_until(|| pod.log().len() == 3), "{:?}", pod.log());
+    let mut log = pod.log();
+    log.sort();
+    assert_eq!(log, ["stderr F two", "stdout F one", "stdout F three"]);
+    assert_eq!(fs::metadata("/dev/null").unwrap().uid(), 0, "what belongs to the machine stays its");
 }
 
 #[test]
