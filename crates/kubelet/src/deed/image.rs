@@ -18,12 +18,19 @@ pub(super) async fn image(of: &Subjected, container: Container<'_>) -> Result<Ar
     let (pod, reference) = (of.pod(), container.image());
     let tell = |normal, reason: &str, note: &str| ground.tell(pod, Some(container), normal, reason, note);
     let refused = |reason, error: &ImageError| NotStarted::new(reason, Chain(error).to_string());
-    let found = ground.parts.images.find(reference).map_err(|error| {
-        let note = format!("Failed to apply default image tag {reference:?}: {}", Chain(&error));
-        tell(false, "InspectFailed", &note);
-        NotStarted::new("InvalidImageName", note)
-    })?;
     let policy = container.value.str_at(&["imagePullPolicy"]);
+    let found = match ground.parts.images.find(reference) {
+        Ok(found) => found,
+        Err(error) => {
+            let not_found = not_looked_up(reference, &error);
+            tell(false, "InspectFailed", &not_found.message);
+            if policy != "Always" || matches!(error, ImageError::Reference { .. }) {
+                return Err(not_found);
+            }
+            // What is here does not count: the pull may mend it.
+            None
+        }
+    };
     match found {
         Some(image) if policy != "Always" => {
             let note =
@@ -60,6 +67,15 @@ pub(super) async fn image(of: &Subjected, container: Container<'_>) -> Result<Ar
             Err(refused("ErrImagePull", &error))
         }
     }
+}
+
+/// Why it is not known whether an image is there: its name is none, or the store cannot tell.
+fn not_looked_up(reference: &str, error: &ImageError) -> NotStarted {
+    let (reason, what) = match error {
+        ImageError::Reference { .. } => ("InvalidImageName", "apply default image tag"),
+        _ => ("ImageInspectError", "inspect image"),
+    };
+    NotStarted::new(reason, format!("Failed to {what} {reference:?}: {}", Chain(error)))
 }
 
 /// What the pod's secrets say of registries. A secret that cannot be had is no obstacle: the registry may not ask.
@@ -109,6 +125,17 @@ mod tests {
     use corten_apimachinery::value;
 
     use super::*;
+
+    #[test]
+    fn only_a_name_that_is_none_is_called_so() {
+        let (name, detail) = ("A:b".to_owned(), "is bad".to_owned());
+        let by_name = not_looked_up("A:b", &ImageError::Reference { reference: name.clone(), problem: "is bad" });
+        assert_eq!(by_name.reason, "InvalidImageName");
+        assert!(by_name.message.starts_with("Failed to apply default image tag \"A:b\": "), "{}", by_name.message);
+        let by_disk = not_looked_up("A:b", &ImageError::Corrupt { what: name, detail });
+        let message = "Failed to inspect image \"A:b\": A:b is damaged: is bad".to_owned();
+        assert_eq!(by_disk, NotStarted { reason: "ImageInspectError", message });
+    }
 
     #[test]
     fn credentials_are_read_in_both_forms() {
