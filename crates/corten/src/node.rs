@@ -89,6 +89,7 @@ async fn parts(base: &Base<'_>) -> anyhow::Result<Parts> {
     let content = datadir::content(&up.data_dir)?;
     let of_images = image::Settings::new((*clock).clone(), (*random).clone(), (*tasks).clone());
     let images = image::Store::open(&content, of_images).context("the images")?;
+    tasks.spawn("image-collection", images.clone().keep_collecting(tasks.stopped()));
     let range = Range::new(ranges.pod.addr(), ranges.pod.prefix_len()).context("the range of pods")?;
     let host = NetNs::current().context("the network of this server")?;
     let of_links = network::Settings {
