@@ -67,8 +67,10 @@ async fn is_busy(pid: u32) -> bool {
     })
 }
 
-/// States of connections in the kernel's tables: those whose client may still want an answer.
-const OPEN: [&str; 3] = ["01", "03", "08"];
+/// States of connections in the kernel's tables: those whose client may still want an answer, and those that both sides
+/// have not closed. One that is cut off in between stays in the kernel's memory of translated connections, and leads whoever
+/// uses the same port next to a pod that is gone.
+const OPEN: [&str; 7] = ["01", "03", "04", "05", "08", "09", "0B"];
 const LISTENING: &str = "0A";
 
 /// 127.0.0.1, `::1`, and the first one as an IPv6 address: what containers of a pod have to say to each other.
@@ -108,6 +110,7 @@ mod tests {
         check("0300F40A:1F90", "01", true);
         check("0300F40A:1F90", "03", true);
         check("0300F40A:1F90", "08", true);
+        check("0300F40A:1F90", "05", true);
         check("0000000000000000FFFF00000300F40A:1F90", "01", true);
         check("0300F40A:1F90", "06", false);
         check("0300F40A:C350", "01", false);
