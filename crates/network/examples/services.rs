@@ -39,7 +39,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let number = u32::try_from(round)? % services;
         let mut changed = service(number, endpoints);
         // One endpoint goes, and comes back the next time.
-        if round / services as usize % 2 == 0 {
+        if (round / services as usize).is_multiple_of(2) {
             changed.endpoints.remove(0);
         }
         let change = Stopwatch::start();
