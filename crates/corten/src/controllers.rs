@@ -16,7 +16,8 @@ use corten_controllers::{
     node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, taint_eviction, ttl_after_finished,
     volume_protection,
 };
-use corten_gateway::ingress::{self, Wanted};
+use corten_dns::Zones;
+use corten_gateway::{ingress, zones};
 use corten_scheduler::binder;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
@@ -24,6 +25,8 @@ use corten_stdx::task::Tasks;
 use futures_core::future::BoxFuture;
 use futures_util::future::join_all;
 use tokio::sync::watch;
+
+use crate::edge::publish::FromApi;
 
 /// Reads for the caches of all controllers; upstream's role of the name reads everything.
 const READER: &str = "system:kube-controller-manager";
@@ -103,24 +106,29 @@ fn scheduler(api: &Arc<Api>, clock: &Clock, random: &Random, tasks: &Tasks) -> C
     binder::controller(&binder::Base { informers, client, recorder, clock, random })
 }
 
-/// Routes of the edge as the API says, from now on.
-pub async fn start_ingress(
+/// Routes and names of the edge as the API says, from now on.
+pub async fn start_edge(
     api: &Arc<Api>,
+    names: zones::Settings,
     clock: &Clock,
     random: &Random,
     tasks: &Tasks,
-) -> watch::Receiver<Option<Arc<Wanted>>> {
+) -> FromApi {
     let reader = InProcess::client(api, user(READER, &[]), "corten-edge");
     let informers = Informers::new(reader, clock.clone(), random.clone(), tasks.clone());
     let (out, mut wanted) = watch::channel(None);
     let driver =
         Driver { clock: clock.clone(), random: random.clone(), tasks: tasks.clone(), leadership: Leadership::alone() };
+    let (out_zones, mut zones_told) = watch::channel(Arc::<Zones>::default());
     ingress::controller(&informers, out).run(&driver);
+    zones::controller(&informers, names, out_zones).run(&driver);
     // An error means that the family of tasks is gone, and with it whoever waits.
-    if wanted.wait_for(Option::is_some).await.is_err() {
-        tracing::debug!("no routes: the tasks have ended");
+    let routes = wanted.wait_for(Option::is_some).await.is_ok();
+    let names = zones_told.wait_for(|zones| !zones.domain.is_empty()).await.is_ok();
+    if !routes || !names {
+        tracing::debug!("no routes or names: the tasks have ended");
     }
-    wanted
+    FromApi { wanted, zones: zones_told }
 }
 
 /// A service account of `kube-system`, as its token would show it.

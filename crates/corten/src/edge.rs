@@ -4,8 +4,10 @@
 //! Control hands the holder what an edge needs, each thing under a name: the listening sockets, the socket for control, the
 //! folder of the snapshot, the key that opens it. From then on the edge needs control for news alone.
 
+pub mod address;
 pub mod doors;
 pub mod end;
+mod names;
 pub mod process;
 pub mod publish;
 pub mod start;
@@ -18,6 +20,10 @@ const CONTROL: &str = "control";
 /// Followed by an address.
 const HTTP: &str = "http ";
 const HTTPS: &str = "https ";
+const DNS_DATAGRAMS: &str = "dns-udp ";
+const DNS_CONNECTIONS: &str = "dns-tcp ";
+/// All of those at which the edge listens.
+const DOORS: [&str; 4] = [HTTP, HTTPS, DNS_DATAGRAMS, DNS_CONNECTIONS];
 /// Followed by what tells one build of the program from another.
 const PROGRAM: &str = "program ";
 

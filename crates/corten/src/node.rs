@@ -34,10 +34,8 @@ use crate::ranges::Ranges;
 use crate::reach::node_address;
 
 /// The name in the cluster's own zone.
-const CLUSTER_DOMAIN: &str = "cluster.local";
+pub const CLUSTER_DOMAIN: &str = "cluster.local";
 const PODS_MAX: i64 = 110;
-/// The address of DNS, counted from the start of the Service range.
-const DNS_OFFSET: u32 = 10;
 
 /// What the node needs of the rest of this process.
 pub struct Base<'a> {
@@ -135,14 +133,13 @@ fn client(api: &Arc<Api>, name: &str) -> Client {
 }
 
 fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges, port: u16) -> Settings {
-    let dns = u32::from(ranges.service.network()) + DNS_OFFSET;
     Settings {
         name: name.to_owned(),
         dir: dir.join(""),
         run_dir: run_dir(dir),
         addresses: vec![address(up.listen)],
         pod_cidrs: vec![ranges.pod.to_string()],
-        cluster_dns: vec![IpAddr::V4(dns.into())],
+        cluster_dns: vec![IpAddr::V4(ranges.dns())],
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         port,
         version: api::git_version(),

@@ -1,6 +1,6 @@
 //! `corten up`: everything on this server, in the foreground.
 
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use corten_apiserver::http::pipeline::Api;
 use corten_apiserver::http::server::{ConnectionLimits, Server};
 use corten_apiserver::http::tls::Tls;
 use corten_builtin::bootstrap::Network;
+use corten_gateway::zones;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -20,7 +21,7 @@ use tokio::sync::watch;
 use crate::api::{self, Base};
 use crate::args::{self, Controllers, Up};
 use crate::certificates::{Certificates, Users};
-use crate::datadir::DataDir;
+use crate::datadir::{DataDir, RUN};
 use crate::dial::Connections;
 use crate::edge::doors::Doors;
 use crate::edge::publish::Publisher;
@@ -30,7 +31,7 @@ use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
 use crate::token_keys::TokenKeys;
-use crate::{controllers, edge, keys, network, node, preflight, store};
+use crate::{controllers, edge, files, keys, network, node, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
@@ -44,8 +45,12 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
     let ranges = Ranges::open(settings, dir.instance())?;
     let listener = preflight::listen(settings.listen, "--listen ADDR:PORT")?;
     let doors = match settings.controllers {
-        Controllers::All => Doors::open(settings, &Path::new("/run/corten").join(dir.instance()))?,
+        Controllers::All => Doors::open(settings, &Path::new(RUN).join(dir.instance()))?,
         Controllers::None => None,
+    };
+    let doors = match doors {
+        Some(doors) if settings.network == args::Network::All => Some(doors.with_names(&dir, ranges.dns())?),
+        other => other,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
     runtime.block_on(serve(settings, &dir, ranges, (listener, doors), clock, random, progress))?;
@@ -119,7 +124,7 @@ async fn serve(
         progress.part("node", &format!("{name}, {pods} pods"))?;
     }
     if let Some(doors) = edge_doors {
-        progress.part("edge", &start_edge(doors, dir, &api, &clock, &random, &tasks).await?)?;
+        progress.part("edge", &start_edge(doors, ranges.dns(), dir, &api, &clock, &random, &tasks).await?)?;
     }
     let users = Users { tls, connections, node };
     tasks.spawn("certificates", certificates.keep(in_use, users, clock, tasks.stopped()));
@@ -155,21 +160,31 @@ async fn start_controllers(
 /// Starts or finds the edge, and keeps it up to date. Gives where it is reached.
 async fn start_edge(
     doors: Doors,
+    dns: Ipv4Addr,
     dir: &DataDir,
     api: &Arc<Api>,
     clock: &Clock,
     random: &Random,
     tasks: &Tasks,
 ) -> anyhow::Result<String> {
-    let (wanted, url) = (controllers::start_ingress(api, clock, random, tasks).await, doors.url());
+    let names = zones::Settings { domain: node::CLUSTER_DOMAIN.to_owned(), upstreams: upstreams(dns)? };
+    let (told, url) = (controllers::start_edge(api, names, clock, random, tasks).await, doors.url());
     let place = Place::open(dir, doors.run_dir(), random)?;
     let mut publisher = Publisher::new(place, doors.https_port(), clock.clone(), random.clone());
-    let first = wanted.borrow().clone().unwrap_or_default();
-    publisher.write(&first)?;
+    let (first, zones) = (told.wanted.borrow().clone().unwrap_or_default(), told.zones.borrow().clone());
+    publisher.write(&first, &zones)?;
     edge::start::start(doors, publisher.place(), dir.instance(), clock).await?;
     publisher.tell().await?;
-    tasks.spawn("edge", publisher.keep(wanted, tasks.stopped()));
+    tasks.spawn("edge", publisher.keep(told, tasks.stopped()));
     Ok(url)
+}
+
+/// The servers that this node asks for names, without cluster DNS itself: it would ask itself.
+fn upstreams(dns: Ipv4Addr) -> anyhow::Result<Vec<SocketAddr>> {
+    let text = files::read_if_there(Path::new("/etc/resolv.conf"))?.unwrap_or_default();
+    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
+    let addresses = servers.filter_map(|rest| rest.trim().parse::<IpAddr>().ok()).filter(|address| *address != dns);
+    Ok(addresses.map(|address| SocketAddr::new(address, 53)).collect())
 }
 
 /// Ends what runs, then the store, so that every answered write is on the disk and nothing else is.

@@ -1,22 +1,27 @@
 //! The sockets at which the edge is reached. They are found in the holder, or opened here, before anything is started: a port
 //! that somebody else has is said at once.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use corten_podspec::Held;
 use corten_runtime::{Error, Holder};
 
-use super::{HTTP, HTTPS};
+use super::{DNS_CONNECTIONS, DNS_DATAGRAMS, HTTP, HTTPS, address};
 use crate::args::Up;
+use crate::datadir::DataDir;
 use crate::preflight;
+
+/// Where every resolver asks.
+const DNS_PORT: u16 = 53;
 
 /// What the edge listens at.
 pub struct Doors {
     pub(super) holder: Option<(Holder, Held)>,
     /// Opened here, and not in the holder yet.
-    pub(super) opened: Vec<(String, TcpListener)>,
+    pub(super) opened: Vec<(String, OwnedFd)>,
     /// All of them.
     pub(super) names: Vec<String>,
     pub(super) run_dir: PathBuf,
@@ -52,11 +57,31 @@ impl Doors {
             let address = SocketAddr::from((Ipv4Addr::UNSPECIFIED, port));
             let name = format!("{kind}{address}");
             if !held.contains(&name) {
-                doors.opened.push((name.clone(), preflight::listen(address, flag)?));
+                doors.opened.push((name.clone(), preflight::listen(address, flag)?.into()));
             }
             doors.names.push(name);
         }
         Ok(Some(doors))
+    }
+
+    /// Opens the sockets of cluster DNS too, at an address that is put on loopback for it.
+    ///
+    /// # Errors
+    /// When the address or its port cannot be had.
+    pub fn with_names(mut self, dir: &DataDir, ip: Ipv4Addr) -> anyhow::Result<Self> {
+        address::add(dir, ip)?;
+        let at = SocketAddr::from((ip, DNS_PORT));
+        let taken = || format!("cluster DNS cannot listen at {at}; choose another range with --service-cidr");
+        let held = self.holder.as_ref().map(|(_, held)| held.names.clone()).unwrap_or_default();
+        let (datagrams, connections) = (format!("{DNS_DATAGRAMS}{at}"), format!("{DNS_CONNECTIONS}{at}"));
+        if !held.contains(&datagrams) {
+            self.opened.push((datagrams.clone(), UdpSocket::bind(at).with_context(taken)?.into()));
+        }
+        if !held.contains(&connections) {
+            self.opened.push((connections.clone(), TcpListener::bind(at).with_context(taken)?.into()));
+        }
+        self.names.extend([datagrams, connections]);
+        Ok(self)
     }
 
     pub fn run_dir(&self) -> &Path {

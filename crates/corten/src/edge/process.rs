@@ -4,13 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read as _};
-use std::net::TcpListener;
+use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use corten_dns::Zones;
 use corten_podspec::{Done, EdgeOrder, HolderEvent, Keep};
 use corten_proxy::Settings;
 use corten_proxy::server::{Edge, Listener};
@@ -20,9 +21,11 @@ use corten_stdx::clock::{Clock, Stopwatch};
 use corten_stdx::random::Random;
 use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Resource, getrlimit, setrlimit};
+use serde::Deserialize as _;
 
+use super::names::NameServer;
 use super::talk::{self, Ask, Health, Told};
-use super::{CONTROL, FOLDER, HTTP, HTTPS, KEY, SNAPSHOT};
+use super::{CONTROL, DNS_CONNECTIONS, DNS_DATAGRAMS, FOLDER, HTTP, HTTPS, KEY, SNAPSHOT};
 
 /// While it drains, how often it looks whether it is done; and how long it must have been, for the log to be written.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
@@ -30,6 +33,7 @@ const DRAIN_QUIET: Duration = Duration::from_millis(1200);
 
 struct State {
     edge: Edge,
+    names: NameServer,
     things: Mutex<Things>,
 }
 
@@ -50,8 +54,9 @@ pub fn run() -> anyhow::Result<()> {
     let log = File::from(rustix::io::dup(std::io::stdout())?);
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
-    let edge = Edge::start(cores, Settings::default(), &clock, &Random::system(), Some(Box::new(log)))?;
-    let state = Arc::new(State { edge, things: Mutex::default() });
+    let random = Random::system();
+    let edge = Edge::start(cores, Settings::default(), &clock, &random, Some(Box::new(log)))?;
+    let state = Arc::new(State { edge, names: NameServer::start(&clock, &random)?, things: Mutex::default() });
     while let Some((bytes, mut descriptors)) = datagram::receive(&socket)? {
         match EdgeOrder::decode(&bytes)?.1 {
             EdgeOrder::Keep(keep) => state.keep(keep, descriptors.pop())?,
@@ -89,6 +94,12 @@ impl State {
             (name, Some(socket)) if name.starts_with(HTTP) || name.starts_with(HTTPS) => {
                 self.things().listeners.insert(keep.name, TcpListener::from(socket));
             }
+            (name, Some(socket)) if name.starts_with(DNS_DATAGRAMS) => {
+                self.names.listen(vec![UdpSocket::from(socket)], Vec::new())?;
+            }
+            (name, Some(socket)) if name.starts_with(DNS_CONNECTIONS) => {
+                self.names.listen(Vec::new(), vec![TcpListener::from(socket)])?;
+            }
             // For somebody else, or for a later version.
             _ => return Ok(()),
         }
@@ -125,6 +136,9 @@ impl State {
         let config = seal.open(&bytes)?;
         for (hosts, error) in self.edge.apply(&config) {
             tracing::warn!(hosts, error = format!("{:#}", anyhow::Error::from(error)), "a certificate is not served");
+        }
+        if let Some(zones) = &config.dns {
+            self.names.apply(&Zones::deserialize(zones).context("zones of DNS")?);
         }
         tracing::debug!(generation = config.generation, "configuration in force");
         Ok(())

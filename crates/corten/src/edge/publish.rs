@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use corten_dns::Zones;
 use corten_gateway::ingress::Wanted;
 use corten_proxy::config::{Certificate, NodeConfig};
 use corten_stdx::clock::Clock;
@@ -26,6 +27,12 @@ const OWN_HOSTS: [&str; 2] = ["localhost", "*.localhost"];
 
 /// After something went wrong.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// What the API says to the edge, always the newest.
+pub struct FromApi {
+    pub wanted: watch::Receiver<Option<Arc<Wanted>>>,
+    pub zones: watch::Receiver<Arc<Zones>>,
+}
 
 /// Writes snapshots and tells the edge of them.
 pub struct Publisher {
@@ -47,12 +54,13 @@ impl Publisher {
     }
 
     /// Writes the snapshot.
-    pub fn write(&mut self, wanted: &Wanted) -> anyhow::Result<()> {
+    pub fn write(&mut self, wanted: &Wanted, zones: &Zones) -> anyhow::Result<()> {
         // By the clock, so that it grows over restarts as well.
         let now_ms = u64::try_from(self.clock.now_ms()).unwrap_or_default();
         self.generation = now_ms.max(self.generation + 1);
-        let mut config =
-            NodeConfig { generation: self.generation, https_port: self.https_port, ..wanted.config.clone() };
+        let (generation, https_port) = (self.generation, self.https_port);
+        let dns = Some(serde_json::to_value(zones).context("zones of DNS")?);
+        let mut config = NodeConfig { generation, https_port, dns, ..wanted.config.clone() };
         config.certificates.insert(0, self.self_made(&wanted.without_certificate)?);
         let sealed = self.place.seal.seal(&config, &self.random);
         write(&self.place.folder.join(SNAPSHOT), &sealed).context("the edge's snapshot")
@@ -86,21 +94,24 @@ impl Publisher {
     }
 
     /// Follows the API until the end.
-    pub async fn keep(mut self, mut wanted: watch::Receiver<Option<Arc<Wanted>>>, mut stopped: Stopped) {
+    pub async fn keep(mut self, mut told: FromApi, mut stopped: Stopped) {
+        let FromApi { wanted, zones } = &mut told;
         loop {
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
+                changed = zones.changed() => if changed.is_err() { return },
                 () = stopped.wait() => return,
             }
             let Some(now) = wanted.borrow_and_update().clone() else { continue };
-            while let Err(error) = self.publish(&now).await {
+            let names = zones.borrow_and_update().clone();
+            while let Err(error) = self.publish(&now, &names).await {
                 tracing::warn!(error = format!("{error:#}"), "the edge is not up to date");
                 tokio::select! {
                     () = tokio::time::sleep(PAUSE) => {}
                     () = stopped.wait() => return,
                 }
                 // What came meanwhile is what counts.
-                if wanted.has_changed().unwrap_or(false) {
+                if wanted.has_changed().unwrap_or(false) || zones.has_changed().unwrap_or(false) {
                     wanted.mark_changed();
                     break;
                 }
@@ -108,8 +119,8 @@ impl Publisher {
         }
     }
 
-    async fn publish(&mut self, wanted: &Wanted) -> anyhow::Result<()> {
-        self.write(wanted)?;
+    async fn publish(&mut self, wanted: &Wanted, zones: &Zones) -> anyhow::Result<()> {
+        self.write(wanted, zones)?;
         self.tell().await.map(drop)
     }
 }

@@ -19,7 +19,7 @@ use corten_stdx::random::Random;
 use corten_sys::cgroup::Hierarchies;
 
 use super::doors::Doors;
-use super::{CONTROL, FOLDER, HTTP, HTTPS, KEY, PROGRAM, USER};
+use super::{CONTROL, DOORS, FOLDER, KEY, PROGRAM, USER};
 use crate::datadir::DataDir;
 use crate::files;
 
@@ -83,7 +83,7 @@ pub async fn start(doors: Doors, place: &Place, instance: &str, clock: &Clock) -
     for (name, socket) in &doors.opened {
         holder.keep(name, &[], Some(socket.as_fd()))?;
     }
-    let is_door = |name: &&String| name.starts_with(HTTP) || name.starts_with(HTTPS);
+    let is_door = |name: &&String| DOORS.iter().any(|kind| name.starts_with(kind));
     for name in held.names.iter().filter(is_door).filter(|name| !doors.names.contains(name)) {
         holder.forget(name)?;
     }
