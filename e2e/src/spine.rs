@@ -44,9 +44,11 @@ pub(crate) struct Arguments {
 }
 
 /// A server's usual network: loopback, and a link with an address, whose other end is nobody's.
-const NETWORK: [&str; 6] = [
+const NETWORK: [&str; 8] = [
     "link set lo up",
     "link add up0 type veth peer name up1",
+    "link set up0 addrgenmode none",
+    "link set up1 addrgenmode none",
     "address add 192.0.2.2/24 dev up0",
     "link set up0 up",
     "link set up1 up",

@@ -20,6 +20,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   check   format, lints and tidy rules; licences and bans where cargo-deny is installed
   test    every test of the workspace; says what is missing on this machine and how to get it
   e2e     real clients against Corten; arguments go through (--focus, --help)
+  spine   the examples' shop on this machine: kubectl, kills, a rollout under load, the purge; arguments go through (--focus, --help)
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
   bench   the same load on the real Kubernetes and on Corten, alternately; arguments go through (--rounds, --help)
 ";
@@ -42,6 +43,7 @@ fn run() -> Result<()> {
         ("check", []) => check::run(),
         ("test", []) => test::run(),
         ("e2e", arguments) => strangers::clients(arguments),
+        ("spine", arguments) => strangers::spine(arguments),
         ("diff", arguments) => strangers::differential(arguments),
         ("bench", arguments) => strangers::bench(arguments),
         ("help" | "--help" | "-h", _) => {

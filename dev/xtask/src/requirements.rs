@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 5] = [
+pub(crate) const TEST: [Requirement; 8] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -43,6 +43,24 @@ pub(crate) const TEST: [Requirement; 5] = [
         probe: ("runc", &["--version"]),
         least: None,
         get: "apt-get install -y runc",
+    },
+    Requirement {
+        what: "mmdebstrap (the base of an example's image)",
+        probe: ("mmdebstrap", &["--version"]),
+        least: None,
+        get: "apt-get install -y mmdebstrap",
+    },
+    Requirement {
+        what: "nft (what is left in the kernel is listed by it)",
+        probe: ("nft", &["--version"]),
+        least: None,
+        get: "apt-get install -y nftables",
+    },
+    Requirement {
+        what: "ip (networks of tests are made by it)",
+        probe: ("ip", &["-V"]),
+        least: None,
+        get: "apt-get install -y iproute2",
     },
 ];
 

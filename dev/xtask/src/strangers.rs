@@ -20,6 +20,11 @@ pub(crate) fn clients(arguments: &[String]) -> Result<()> {
     run("clients", arguments)
 }
 
+/// The examples on this machine, with real tools. It takes its own arguments.
+pub(crate) fn spine(arguments: &[String]) -> Result<()> {
+    run("spine", arguments)
+}
+
 /// The load of the benchmark on both servers, Corten built for release. It takes its own arguments.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     requirements::check(&requirements::TEST)?;

@@ -24,5 +24,6 @@ pub(crate) fn run() -> Result<()> {
         step::run(cargo(&["test", "--manifest-path", own, "--quiet"]))?;
     }
     strangers::clients(&[])?;
+    strangers::spine(&[])?;
     strangers::differential(&[])
 }

@@ -12,7 +12,7 @@ use super::Arguments;
 use crate::process::{Process, wait};
 
 /// What nothing in these tests takes, even on a busy machine.
-pub(super) const LIMIT: Duration = Duration::from_secs(120);
+pub(super) const LIMIT: Duration = Duration::from_secs(60);
 
 pub(super) struct Node {
     program: PathBuf,

@@ -21,8 +21,22 @@ pub(super) async fn deploy(node: &mut Node) -> Result<()> {
     for deployment in deployments.lines() {
         node.kubectl(&["-n", NAMESPACE, "rollout", "status", deployment, &limit])?;
     }
+    names(node)?;
     for (host, word) in HOSTS {
         answers(node, host, word).await.with_context(|| format!("http://{host}/"))?;
+    }
+    Ok(())
+}
+
+/// A pod finds Services by name, within its namespace and beyond.
+fn names(node: &Node) -> Result<()> {
+    let pod = super::verbs::pod(node, "blog")?;
+    let full = "kubernetes.default.svc.cluster.local";
+    for (name, object, namespace) in [("www", "www", NAMESPACE), (full, "kubernetes", "default")] {
+        let address = node.field(namespace, &format!("service/{object}"), "{.spec.clusterIP}")?;
+        let ask = format!("import socket; print(socket.gethostbyname({name:?}))");
+        let found = node.kubectl(&["-n", NAMESPACE, "exec", &pod, "--", "/usr/bin/python3", "-c", &ask])?;
+        ensure!(found.trim() == address, "{name} is {address}, and the resolver says {found}");
     }
     Ok(())
 }

@@ -11,13 +11,20 @@ use super::node::{LIMIT, Node};
 use super::shop::NAMESPACE;
 use crate::process::wait;
 
-/// A pod of the shop to look at.
+/// Names of pods that are not being deleted.
+const STAYING: &str =
+    "go-template={{range .items}}{{if not .metadata.deletionTimestamp}}{{.metadata.name}}{{\"\\n\"}}{{end}}{{end}}";
+
+/// Changes when what is wanted changes, and not with a status.
+const REVISIONS: &str =
+    "jsonpath={range .items[*]}{.kind} {.metadata.name} {.metadata.generation} {.data}{\"\\n\"}{end}";
+
+/// A pod of the shop to look at: one that is to stay.
 pub(super) fn pod(node: &Node, app: &str) -> Result<String> {
     let label = format!("app.kubernetes.io/name={app}");
-    let arguments = ["-n", NAMESPACE, "get", "pods", "-l", &label, "-o", "jsonpath={.items[0].metadata.name}"];
-    let name = node.kubectl(&arguments)?;
-    ensure!(!name.is_empty(), "{app} has no pod");
-    Ok(name)
+    let names = node.kubectl(&["-n", NAMESPACE, "get", "pods", "-l", &label, "-o", STAYING])?;
+    let first = names.lines().next().with_context(|| format!("{app} has no pod"))?;
+    Ok(first.to_owned())
 }
 
 /// get, describe, diff, apply, scale, rollout status and undo, wait, delete.
@@ -33,8 +40,11 @@ pub(super) fn everyday(node: &mut Node) -> Result<()> {
     }
     let diff = node.command(&["diff", "-f", &Node::example("shop")]).output()?;
     ensure!(diff.status.success(), "what was applied differs: {}", String::from_utf8_lossy(&diff.stdout));
-    let again = node.kubectl(&["apply", "-f", &Node::example("shop")])?;
-    ensure!(again.lines().all(|line| line.ends_with("unchanged")), "applied twice, it changes: {again}");
+    let revisions = ["-n", NAMESPACE, "get", "deployments,services,ingresses,secrets,configmaps", "-o", REVISIONS];
+    let before = node.kubectl(&revisions)?;
+    node.kubectl(&["apply", "-f", &Node::example("shop")])?;
+    let after = node.kubectl(&revisions)?;
+    ensure!(before == after, "applied twice, it changes:\n{before}\n{after}");
 
     node.kubectl(&["-n", NAMESPACE, "scale", "deployment/www", "--replicas=5"])?;
     let five = ["-n", NAMESPACE, "get", "deployment/www", "-o", "jsonpath={.status.readyReplicas}"];
@@ -42,12 +52,12 @@ pub(super) fn everyday(node: &mut Node) -> Result<()> {
     node.kubectl(&["-n", NAMESPACE, "scale", "deployment/www", "--replicas=3"])?;
     node.until(&five, |ready| ready == "3")?;
 
-    node.kubectl(&["-n", NAMESPACE, "set", "env", "deployment/www", "GREETING=once"])?;
+    node.kubectl(&["-n", NAMESPACE, "set", "env", "deployment/www", "ONCE=yes"])?;
     node.kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment/www", "--timeout=120s"])?;
     node.kubectl(&["-n", NAMESPACE, "rollout", "undo", "deployment/www"])?;
     node.kubectl(&["-n", NAMESPACE, "rollout", "status", "deployment/www", "--timeout=120s"])?;
     let env = node.field(NAMESPACE, "deployment/www", "{.spec.template.spec.containers[0].env[*].name}")?;
-    ensure!(!env.contains("GREETING"), "the undo left {env}");
+    ensure!(!env.contains("ONCE"), "the undo left {env}");
 
     let name = pod(node, "www")?;
     node.kubectl(&["-n", NAMESPACE, "delete", "pod", &name])?;
@@ -99,8 +109,9 @@ fn logs(node: &Node, name: &str) -> Result<()> {
             }
         }
     });
-    let mark = "a line that is followed";
-    node.kubectl(&["-n", NAMESPACE, "exec", name, "--", "sh", "-c", &format!("echo {mark} > /proc/1/fd/1")])?;
+    let mark = "a-line-that-is-followed";
+    let print = format!("echo {mark} > /proc/1/fd/1");
+    node.kubectl(&["-n", NAMESPACE, "exec", name, "--", "sh", "-c", &print])?;
     wait(LIMIT, || Ok(lines.try_iter().any(|line| line.contains(mark)).then_some(())))
         .context("logs -f does not show what was printed")?;
     let all = node.kubectl(&["-n", NAMESPACE, "logs", name])?;
