@@ -7,7 +7,7 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 
 use crate::client::Client;
-use crate::process::Server;
+use crate::process::{Server, purge};
 
 /// Waits until the answer to a path satisfies a predicate.
 async fn eventually(client: &Client, path: &str, wanted: impl Fn(u16, &Value) -> bool) -> Value {
@@ -187,4 +187,5 @@ async fn pods_get_a_node_or_a_reason_and_services_their_endpoints() {
     assert_eq!(client.delete(&format!("{PODS}/lost")).await, 200);
     eventually(client, slices, |_, slices| !has(slices)).await;
     assert_eq!(server.stop(), Some(0));
+    purge(dir.path());
 }

@@ -1,8 +1,9 @@
 //! `corten up` as a child process on a free port, in a directory of its own.
 
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
+use std::sync::Mutex;
 
 use crate::client::Client;
 
@@ -24,10 +25,34 @@ pub(crate) fn command(dir: &Path, listen: &str) -> Command {
 }
 
 fn command_with(dir: &Path, listen: &str, ports: &[String]) -> Command {
+    let mut command = command_in_any_range(dir, listen);
+    command.args(["--pod-cidr", &own_range(dir)]).args(ports);
+    command
+}
+
+/// Without a range for pods.
+pub(crate) fn command_in_any_range(dir: &Path, listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
     command.args(["up", "--name", "node-1", "--network", "none", "--listen", listen, "--data-dir"]).arg(dir);
-    command.args(ports);
     command
+}
+
+/// A range of pods that no other directory's server has: they share the network of this machine.
+fn own_range(dir: &Path) -> String {
+    static KNOWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+    let mut known = KNOWN.lock().expect("nobody panics with it");
+    let place = known.iter().position(|other| other == dir).unwrap_or_else(|| {
+        known.push(dir.to_owned());
+        known.len() - 1
+    });
+    format!("10.244.{}.0/24", place + 1)
+}
+
+/// Takes away what a server with pods has left on this machine.
+pub(crate) fn purge(dir: &Path) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
+    let output = command.args(["purge", "--data-dir"]).arg(dir).output().expect("it runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 
 /// With the kernel's part too, for a network namespace of its own.
