@@ -33,6 +33,8 @@ pub(crate) struct Server {
     pub(crate) kubeconfig: PathBuf,
     /// In the order of starting.
     processes: Vec<Process>,
+    /// The program and the data directory, for what outlives the process: pods with their links.
+    purge: Option<(PathBuf, PathBuf)>,
     /// Removed with the server.
     _folder: TempDir,
 }
@@ -46,12 +48,13 @@ impl Server {
         let etcd_url = format!("http://127.0.0.1:{etcd_port}");
         let etcd = Process::start("etcd", &etcd(programs, folder.path(), &etcd_url, peer_port, flush), folder.path())?;
         let mut command = apiserver(programs, folder.path(), &etcd_url, port);
-        command.args(["--http-port", "0", "--https-port", "0"]).args(extra);
+        command.args(extra);
         let api = Process::start("kube-apiserver", &command, folder.path())?;
         let kubeconfig = folder.path().join("admin.kubeconfig");
         let endpoint = Endpoint { address: format!("127.0.0.1:{port}"), ..files };
         fs::write(&kubeconfig, endpoint.print())?;
-        let mut server = Self { name: "kubernetes", kubeconfig, processes: vec![etcd, api], _folder: folder };
+        let mut server =
+            Self { name: "kubernetes", kubeconfig, processes: vec![etcd, api], purge: None, _folder: folder };
         server.ready().await?;
         Ok(server)
     }
@@ -63,7 +66,7 @@ impl Server {
         let data = folder.path().join("data");
         let mut command = Command::new(program);
         command
-            .args(["up", "--network", "none"])
+            .args(["up", "--network", "none", "--http-port", "0", "--https-port", "0"])
             .arg("--data-dir")
             .arg(&data)
             .arg("--listen")
@@ -76,7 +79,8 @@ impl Server {
         })
         .context("corten up does not say `ready in`")?;
         let kubeconfig = data.join("admin.kubeconfig");
-        Ok(Self { name: "corten", kubeconfig, processes: vec![process], _folder: folder })
+        let purge = Some((program.to_owned(), data));
+        Ok(Self { name: "corten", kubeconfig, processes: vec![process], purge, _folder: folder })
     }
 
     pub(crate) fn client(&self) -> Result<Client> {
@@ -104,6 +108,10 @@ impl Server {
     pub(crate) fn stop(mut self) -> Result<()> {
         while let Some(mut process) = self.processes.pop() {
             process.stop()?;
+        }
+        if let Some((program, data)) = &self.purge {
+            let purged = Command::new(program).args(["purge", "--data-dir"]).arg(data).output()?;
+            ensure!(purged.status.success(), "purge: {}", String::from_utf8_lossy(&purged.stderr));
         }
         Ok(())
     }
