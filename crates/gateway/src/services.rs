@@ -12,8 +12,8 @@ use corten_client::cache::{Held, Key};
 use corten_client::controller::{Controller, Next};
 use corten_client::informer::{Informer, Scope};
 use corten_client::{Error, Informers};
-use corten_network::NetworkError;
 use corten_network::services::{self as kernel, Policy, Protocol, Services};
+use corten_network::{NetworkError, Range};
 use tokio::sync::watch;
 
 use crate::view::{Endpoint, Kind, Port, SERVICES, SLICES, Service, Slice, slices_of};
@@ -179,25 +179,34 @@ fn parts(
     if own || service.other_proxy || service.is_headless() || service.kind == Kind::ExternalName {
         return BTreeMap::new();
     }
+    let source_ranges: Vec<Range> =
+        service.source_ranges.iter().filter_map(|range| range.trim().parse().ok()).collect();
     let part = |port: &Port| {
         let (endpoints, local_endpoints) = endpoints(&settings.node, port, slices);
         let part = kernel::Service {
             addresses: addresses.clone(),
             external_addresses: v4(&service.external_ips),
-            balancer_addresses: v4(&service.balancer_ips),
+            balancer_addresses: balancer_addresses(service, &source_ranges),
             protocol: protocol(&port.protocol)?,
             port: port.number,
             node_port: (port.node_port > 0).then_some(port.node_port),
             internal: policy(service.internal_local),
             external: policy(service.external_local),
             affinity_s: service.affinity_s,
-            source_ranges: service.source_ranges.iter().filter_map(|range| range.trim().parse().ok()).collect(),
+            source_ranges: source_ranges.clone(),
             endpoints,
             local_endpoints,
         };
         Some((format!("{key}:{}/{}", port.number, port.protocol), part))
     };
     service.ports.iter().filter_map(part).collect()
+}
+
+/// The balancer's addresses. Where only networks of another family may use them, nobody may: no network at all would mean
+/// everybody.
+fn balancer_addresses(service: &Service, source_ranges: &[Range]) -> Vec<Ipv4Addr> {
+    let closed = source_ranges.is_empty() && !service.source_ranges.is_empty();
+    if closed { Vec::new() } else { v4(&service.balancer_ips) }
 }
 
 type Addresses = Vec<(Ipv4Addr, u16)>;
@@ -312,6 +321,21 @@ mod tests {
         check(value!([(ending("5", "here")), (ending("6", "there"))]), &[5, 6], &[5]);
         check(value!([(ending("5", "here")), {"addresses": ["10.244.0.7"], "nodeName": "there"}]), &[7], &[5]);
         check(value!([(ending("5", "here")), {"addresses": ["10.244.0.7"], "nodeName": "here"}]), &[7], &[7]);
+    }
+
+    #[test]
+    fn ranges_of_another_family_let_nobody_in() {
+        let service = |ranges: &[&str]| Service {
+            balancer_ips: vec![IpAddr::V4(Ipv4Addr::new(192, 0, 2, 9))],
+            source_ranges: ranges.iter().map(|range| (*range).into()).collect(),
+            ..Service::default()
+        };
+        let led = |given: &[&str]| {
+            let usable: Vec<Range> = given.iter().filter_map(|range| range.parse().ok()).collect();
+            balancer_addresses(&service(given), &usable).len()
+        };
+        assert_eq!((led(&[]), led(&["10.0.0.0/8"]), led(&["fd00::/8"])), (1, 1, 0));
+        assert_eq!(led(&["fd00::/8", "10.0.0.0/8"]), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::{Str, Value};
 use corten_client::error::unless_gone;
 use corten_client::{Delete, Patch};
+use corten_image::ImageError;
 use corten_runtime::engine::{ContainerId, Exit};
 use corten_stdx::error::Chain;
 use tokio::sync::watch;
@@ -282,8 +283,20 @@ impl Kubelet {
         let pods = self.workers.values().map(Worker::pod).filter(|pod| !pod.is_over());
         let references: BTreeSet<&str> =
             pods.flat_map(|pod| pod.containers().map(|container| container.image())).collect();
-        let ids = references.into_iter().filter_map(|reference| images.find(reference).ok().flatten());
-        images.set_in_use(ids.map(|image| image.id.clone()).collect());
+        let mut ids = Vec::new();
+        for reference in references {
+            match images.find(reference) {
+                Ok(image) => ids.extend(image.map(|image| image.id.clone())),
+                // A name that is none has no image.
+                Err(ImageError::Reference { .. }) => {}
+                // Which images are in use is not known now: what was said before stays, so that none of them is collected.
+                Err(error) => {
+                    tracing::warn!(reference, error = %Chain(&error), "the images in use cannot be told");
+                    return;
+                }
+            }
+        }
+        images.set_in_use(ids);
     }
 
     /// Forgets a pod of which nothing is left, and shows the others to readers.
