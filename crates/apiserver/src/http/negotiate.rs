@@ -45,6 +45,8 @@ pub struct Offer {
     pub protobuf_named: bool,
     /// A watch: no YAML.
     pub stream: bool,
+    /// The path lists and watches, so that refusals name the types of both.
+    pub collection: bool,
 }
 
 /// The answer's form.
@@ -191,7 +193,7 @@ pub fn negotiate(accept: &str, offer: Offer) -> Result<Accepted, Status> {
         }
     }
     Err(if offer.protobuf_named && !names_any(accept) {
-        no_representation()
+        unroutable(offer.collection)
     } else {
         Status::not_acceptable(offer.names())
     })
@@ -205,9 +207,14 @@ fn names_any(accept: &str) -> bool {
 
 /// The refusal where not even the type is known, as upstream's router words it.
 pub(crate) fn no_representation() -> Status {
-    let names = Offer { protobuf: false, protobuf_named: true, stream: false }.names();
+    unroutable(false)
+}
+
+fn unroutable(collection: bool) -> Status {
+    let names = |stream| Offer { protobuf: false, protobuf_named: true, stream, collection }.names();
+    let streams = if collection { format!(", {}", names(true)) } else { String::new() };
     Status {
-        message: format!("406: Not Acceptable\n\nAvailable representations: {names}"),
+        message: format!("406: Not Acceptable\n\nAvailable representations: {}{streams}", names(false)),
         details: Some(Box::default()),
         ..Status::not_acceptable("")
     }
@@ -238,20 +245,20 @@ pub fn body_encoding(content_type: &str) -> Option<BodyEncoding> {
 
 /// The refusal of a representation that an endpoint does not have.
 pub fn not_acceptable(protobuf: bool) -> Status {
-    Status::not_acceptable(Offer { protobuf, protobuf_named: protobuf, stream: false }.names())
+    Status::not_acceptable(Offer { protobuf, protobuf_named: protobuf, stream: false, collection: false }.names())
 }
 
 /// The refusal of a body's type.
 pub fn unsupported_body(protobuf: bool) -> Status {
-    Status::unsupported_media_type(Offer { protobuf, protobuf_named: protobuf, stream: false }.names())
+    Status::unsupported_media_type(Offer { protobuf, protobuf_named: protobuf, stream: false, collection: false }.names())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const PLAIN: Offer = Offer { protobuf: false, protobuf_named: true, stream: false };
-    const STREAM: Offer = Offer { protobuf: false, protobuf_named: true, stream: true };
+    const PLAIN: Offer = Offer { protobuf: false, protobuf_named: true, stream: false, collection: false };
+    const STREAM: Offer = Offer { protobuf: false, protobuf_named: true, stream: true, collection: true };
 
     fn check(accept: &str, offer: Offer, encoding: Encoding, representation: Representation) {
         let accepted = negotiate(accept, offer).unwrap_or_else(|status| panic!("{accept}: {status}"));
@@ -310,6 +317,12 @@ mod tests {
              application/vnd.kubernetes.protobuf"
         );
         assert_eq!(
+            text("application/xml", Offer { collection: true, ..PLAIN }),
+            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
+             application/vnd.kubernetes.protobuf, application/json;stream=watch, \
+             application/vnd.kubernetes.protobuf;stream=watch"
+        );
+        assert_eq!(
             text("application/vnd.kubernetes.protobuf", PLAIN),
             "only the following media types are accepted: application/json, application/yaml, \
              application/vnd.kubernetes.protobuf"
@@ -319,7 +332,7 @@ mod tests {
             "only the following media types are accepted: application/json;stream=watch, \
              application/vnd.kubernetes.protobuf;stream=watch"
         );
-        let custom = Offer { protobuf: false, protobuf_named: false, stream: false };
+        let custom = Offer { protobuf: false, protobuf_named: false, stream: false, collection: false };
         assert_eq!(
             text("application/vnd.kubernetes.protobuf", custom),
             "only the following media types are accepted: application/json, application/yaml"

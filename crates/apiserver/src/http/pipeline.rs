@@ -257,7 +257,7 @@ impl Api {
 
 /// The form of errors and other plain objects.
 fn output_for(headers: &HeaderMap, query: &str) -> Output {
-    let offer = Offer { protobuf: false, protobuf_named: true, stream: false };
+    let offer = Offer { protobuf: false, protobuf_named: true, stream: false, collection: false };
     let accepted = negotiate(header(headers, ACCEPT), offer).ok();
     let encoding = accepted.map_or(Encoding::Json, |accepted| accepted.encoding);
     let asked = query.contains("pretty").then(|| Query::parse(query)).and_then(|query| {

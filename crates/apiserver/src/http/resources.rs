@@ -142,7 +142,8 @@ impl Call {
     }
 
     pub(crate) fn accepted(&self, kind: &KindInfo, stream: bool) -> Result<Accepted, Status> {
-        let offer = Offer { protobuf: false, protobuf_named: has_protobuf(kind), stream };
+        let collection = matches!(self.info.verb.as_ref(), "list" | "watch");
+        let offer = Offer { protobuf: false, protobuf_named: has_protobuf(kind), stream, collection };
         negotiate(self.header(ACCEPT), offer)
     }
 
