@@ -7,113 +7,113 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
-use corten_apiserver::auth::{AUTHENTICATED, User};
-use corten_apiserver::http::pipeline::Api;
-use corten_client::events::{Form, Recorder};
-use corten_client::{Client, Informers};
+use corten_client::events::Form;
 use corten_image::{self as image, Image};
-use corten_kubelet::node::Node;
+use corten_kubelet::node;
 use corten_kubelet::reading::Reading;
 use corten_kubelet::server::{Identity, Server};
 use corten_kubelet::{Parts, Settings, Traffic};
 use corten_network::Range;
 use corten_network::pods as network;
 use corten_runtime::own as runtime;
-use corten_stdx::clock::Clock;
-use corten_stdx::random::Random;
-use corten_stdx::task::Tasks;
 use corten_sys::cgroup::Hierarchies;
 use corten_sys::namespace::NetNs;
 use tokio::sync::watch;
 
 use crate::api;
-use crate::args::Up;
-use crate::controllers::InProcess;
 use crate::datadir::{self, DataDir};
-use crate::ranges::Ranges;
+use crate::inside::{Inside, user};
 use crate::reach::node_address;
+use crate::site::Site;
 
 /// The name in the cluster's own zone.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 const PODS_MAX: i64 = 110;
 
-/// What the node needs of the rest of this process.
-pub struct Base<'a> {
-    pub up: &'a Up,
-    pub name: &'a str,
-    pub dir: &'a DataDir,
-    pub ranges: &'a Ranges,
-    pub api: &'a Arc<Api>,
+/// What the node needs beside the site and the API.
+pub struct Node {
     /// What leads to pods, if this server sees to that.
     pub traffic: Option<Arc<dyn Traffic>>,
     /// Where the node's own server listens, and who it is.
     pub listener: TcpListener,
     pub identity: watch::Receiver<Identity>,
-    pub clock: &'a Clock,
-    pub random: &'a Random,
-    pub tasks: &'a Tasks,
 }
 
 /// Takes over what runs, registers the node and keeps it. Resolves when the API server has it as ready; the answer tells
 /// of its pods.
-pub async fn start(base: Base<'_>) -> anyhow::Result<Reading> {
-    let parts = parts(&base).await?;
+pub async fn start(site: &Site<'_>, inside: &Inside, node: Node) -> anyhow::Result<Reading> {
+    let Node { traffic, listener, identity } = node;
+    let parts = parts(site, inside, traffic, listener.local_addr()?.port()).await?;
     let listed = parts.images.clone();
     let images = move || listed.list().iter().map(|image| node_image(image)).collect();
-    let mut node = Node::new(parts.client.clone(), parts.settings.clone(), base.clock.clone(), images);
-    node.register().await.with_context(|| format!("the node {} cannot be registered", base.name))?;
-    base.tasks.spawn("node", node.keep(base.tasks.stopped()));
-    let (engine, clock, tasks) = (parts.engine.clone(), base.clock.clone(), base.tasks.clone());
+    let mut registered = node::Node::new(parts.client.clone(), parts.settings.clone(), site.clock.clone(), images);
+    registered.register().await.with_context(|| format!("the node {} cannot be registered", site.name))?;
+    site.tasks.spawn("node", registered.keep(site.tasks.stopped()));
+    let (engine, clock, tasks) = (parts.engine.clone(), site.clock.clone(), site.tasks.clone());
     let reading = corten_kubelet::start(parts).await?;
-    let server = Server { node: base.name.to_owned(), host: Arc::new(reading.clone()), engine, clock, tasks };
-    base.listener.set_nonblocking(true)?;
-    server.start(tokio::net::TcpListener::from_std(base.listener)?, base.identity)?;
+    let server = Server { node: site.name.clone(), host: Arc::new(reading.clone()), engine, clock, tasks };
+    listener.set_nonblocking(true)?;
+    server.start(tokio::net::TcpListener::from_std(listener)?, identity)?;
     Ok(reading)
 }
 
 /// This server's own way to run containers, to keep images and to link pods.
-async fn parts(base: &Base<'_>) -> anyhow::Result<Parts> {
-    let Base { up, name, dir, ranges, api, traffic, clock, random, tasks, .. } = base;
-    let settings = settings(up, name, dir, ranges, base.listener.local_addr()?.port());
+async fn parts(
+    site: &Site<'_>,
+    inside: &Inside,
+    traffic: Option<Arc<dyn Traffic>>,
+    port: u16,
+) -> anyhow::Result<Parts> {
+    let settings = settings(site, port);
     let runtime = runtime::Settings {
-        instance: dir.instance().to_owned(),
+        instance: site.dir.instance().to_owned(),
         pods: settings.pods(),
         sockets: settings.run_dir.join("pods"),
         hierarchies: Hierarchies::detect().context("the control groups of this server")?,
-        tasks: (*tasks).clone(),
-        clock: (*clock).clone(),
+        tasks: site.tasks.clone(),
+        clock: site.clock.clone(),
     };
     let engine = runtime::Own::open(runtime).await.context("the runtime")?;
-    let content = datadir::content(&up.data_dir)?;
-    let of_images = image::Settings::new((*clock).clone(), (*random).clone(), (*tasks).clone());
-    let images = image::Store::open(&content, of_images).context("the images")?;
-    tasks.spawn("image-collection", images.clone().keep_collecting(tasks.stopped()));
-    let range = Range::new(ranges.pod.addr(), ranges.pod.prefix_len()).context("the range of pods")?;
+    // Requests as the node of this name, which upstream's role for nodes is bound to.
+    let client = inside.client(user(&format!("system:node:{}", site.name), &["system:nodes"]), "kubelet");
+    let form = Form::Counted { component: "kubelet".into(), host: site.name.as_str().into() };
+    Ok(Parts {
+        settings,
+        engine: Arc::new(engine),
+        images: Arc::new(images(site)?),
+        network: Arc::new(links(site)?),
+        traffic,
+        informers: inside.informers(client.clone()),
+        recorder: inside.recorder(form, client.clone()),
+        client,
+        clock: site.clock.clone(),
+        random: site.random.clone(),
+        tasks: site.tasks.clone(),
+    })
+}
+
+/// The images of this server, from now on collected when nobody needs them.
+fn images(site: &Site<'_>) -> anyhow::Result<image::Store> {
+    let content = datadir::content(&site.up.data_dir)?;
+    let settings = image::Settings::new(site.clock.clone(), site.random.clone(), site.tasks.clone());
+    let images = image::Store::open(&content, settings).context("the images")?;
+    site.tasks.spawn("image-collection", images.clone().keep_collecting(site.tasks.stopped()));
+    Ok(images)
+}
+
+/// The links of pods.
+fn links(site: &Site<'_>) -> anyhow::Result<network::Pods> {
+    let pods = site.ranges.pod;
+    let range = Range::new(pods.addr(), pods.prefix_len()).context("the range of pods")?;
     let host = NetNs::current().context("the network of this server")?;
-    let of_links = network::Settings {
-        instance: dir.instance().to_owned(),
+    let settings = network::Settings {
+        instance: site.dir.instance().to_owned(),
         node_range: range,
         cluster_range: range,
         mtu: None,
         host,
     };
-    let network = network::Pods::open(of_links).context("the network of pods")?;
-    let client = client(api, name);
-    let (clock, random, tasks) = ((*clock).clone(), (*random).clone(), (*tasks).clone());
-    let form = Form::Counted { component: "kubelet".into(), host: (*name).into() };
-    Ok(Parts {
-        settings,
-        engine: Arc::new(engine),
-        images: Arc::new(images),
-        network: Arc::new(network),
-        traffic: traffic.clone(),
-        informers: Informers::new(client.clone(), clock.clone(), random.clone(), tasks.clone()),
-        recorder: Recorder::new(form, client.clone(), &clock, &random, &tasks),
-        client,
-        clock,
-        random,
-        tasks,
-    })
+    network::Pods::open(settings).context("the network of pods")
 }
 
 /// An entry of the node's `status.images`.
@@ -122,24 +122,14 @@ fn node_image(image: &Image) -> Value {
     value!({"names": names, "sizeBytes": (i64::try_from(image.size_bytes).unwrap_or(i64::MAX))})
 }
 
-/// Requests as the node of a name, which upstream's role for nodes is bound to.
-fn client(api: &Arc<Api>, name: &str) -> Client {
-    let user = User {
-        name: format!("system:node:{name}").into(),
-        groups: vec!["system:nodes".into(), AUTHENTICATED.into()],
-        ..User::default()
-    };
-    InProcess::client(api, user, "kubelet")
-}
-
-fn settings(up: &Up, name: &str, dir: &DataDir, ranges: &Ranges, port: u16) -> Settings {
+fn settings(site: &Site<'_>, port: u16) -> Settings {
     Settings {
-        name: name.to_owned(),
-        dir: dir.join(""),
-        run_dir: run_dir(dir),
-        addresses: vec![address(up.listen)],
-        pod_cidrs: vec![ranges.pod.to_string()],
-        cluster_dns: vec![IpAddr::V4(ranges.dns())],
+        name: site.name.clone(),
+        dir: site.dir.join(""),
+        run_dir: run_dir(site.dir),
+        addresses: vec![address(site.up.listen)],
+        pod_cidrs: vec![site.ranges.pod.to_string()],
+        cluster_dns: vec![IpAddr::V4(site.ranges.dns())],
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         port,
         version: api::git_version(),

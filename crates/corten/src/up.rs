@@ -6,7 +6,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use corten_apiserver::http::pipeline::Api;
 use corten_apiserver::http::server::{ConnectionLimits, Server};
 use corten_apiserver::http::tls::Tls;
 use corten_builtin::bootstrap::Network;
@@ -26,10 +25,13 @@ use crate::dial::Connections;
 use crate::edge::doors::Doors;
 use crate::edge::publish::Publisher;
 use crate::edge::start::Place;
+use crate::inside::Inside;
+use crate::node::Node;
 use crate::pki::Pki;
 use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
+use crate::site::Site;
 use crate::token_keys::TokenKeys;
 use crate::{controllers, edge, files, keys, network, node, preflight, store};
 
@@ -53,122 +55,98 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
         other => other,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
-    runtime.block_on(serve(settings, &dir, ranges, (listener, doors), clock, random, progress))?;
+    let site = Site::new(settings, &dir, ranges, clock, random);
+    runtime.block_on(serve(&site, listener, doors, progress))?;
     node::leave(&dir);
     Ok(())
 }
 
 async fn serve(
-    settings: &Up,
-    dir: &DataDir,
-    ranges: Ranges,
-    (listener, edge_doors): (TcpListener, Option<Doors>),
-    clock: Clock,
-    random: Random,
+    site: &Site<'_>,
+    listener: TcpListener,
+    edge_doors: Option<Doors>,
     progress: Progress,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
-    let tasks = Tasks::new();
+    let Site { up, dir, ranges, clock, random, tasks, .. } = site;
 
-    let store: Arc<dyn Store> = Arc::new(store::open(&dir.join("store"), clock.clone(), &random)?);
+    let store: Arc<dyn Store> = Arc::new(store::open(&dir.join("store"), clock.clone(), random)?);
     let status = store.status();
     progress.part("store", &format!("{} objects at revision {}", status.objects, status.revision))?;
 
     let address = listener.local_addr()?;
     let kubeconfig = dir.join("admin.kubeconfig");
     let pki = Pki::open(&dir.join("pki"), clock.clone())?;
-    let certificates = Certificates::new(pki, &node_name(settings), address, ranges.api(), &kubeconfig);
+    let certificates = Certificates::new(pki, &site.name, address, ranges.api(), &kubeconfig);
     let in_use = certificates.current()?;
     let tls = Arc::new(Tls::new(certificates.material(&in_use)?, clock.clone())?);
     let connections = Arc::new(Connections::new(certificates.node_client(&in_use)?)?);
     let (node, identity) = watch::channel(certificates.node_identity(&in_use)?);
     progress.part("certificates", &dir.join("pki").display().to_string())?;
 
-    let keys = keys::open(&dir.join("keys"), &random)?;
     let Reach { doors, endpoint } = reach::open(listener, ranges.pod)?;
-    let network = Network { services: ranges.service, endpoint };
-    let (store_of, tasks_of) = (store.clone(), tasks.clone());
-    let token_keys = TokenKeys::open(&dir.join("pki").join("service-accounts.pem"), &clock)?;
-    let (external, signing) = (endpoint.map_or(address, SocketAddr::V4), token_keys.keys.clone());
-    tasks.spawn("token-keys", token_keys.keep(clock.clone(), tasks.stopped()));
+    let token_keys = TokenKeys::open(&dir.join("pki").join("service-accounts.pem"), clock)?;
     let base = Base {
-        store: store_of,
-        keys,
-        signing,
-        external,
-        network,
+        store: store.clone(),
+        keys: keys::open(&dir.join("keys"), random)?,
+        signing: token_keys.keys.clone(),
+        external: endpoint.map_or(address, SocketAddr::V4),
+        network: Network { services: ranges.service, endpoint },
         dial: connections.clone(),
         authorities: certificates.authorities(),
         clock: clock.clone(),
         random: random.clone(),
-        tasks: tasks_of,
+        tasks: tasks.clone(),
     };
+    tasks.spawn("token-keys", token_keys.keep(clock.clone(), tasks.stopped()));
     let api = api::start(base).await?;
-    Server::start(doors, tls.clone(), api.clone(), ConnectionLimits::default(), &tasks)?;
+    Server::start(doors, tls.clone(), api.clone(), ConnectionLimits::default(), tasks)?;
     progress.part("api", certificates.server_url())?;
-    let running = start_controllers(settings, &certificates, &ranges, &api, &clock, &random, &tasks).await;
+    let inside = Inside { api, clock: clock.clone(), random: random.clone(), tasks: tasks.clone() };
+    let running = start_controllers(site, &inside, certificates.authority_pem()).await;
     progress.part("controllers", &running.to_string())?;
-    let name = node_name(settings);
     let mut traffic = None;
-    if settings.network == args::Network::All {
-        traffic = Some(network::start(&name, dir, &ranges, &api, &clock, &random, &tasks).await?);
+    if up.network == args::Network::All {
+        traffic = Some(network::start(site, &inside).await?);
         progress.part("network", &format!("pods {}, services {}", ranges.pod, ranges.service))?;
     }
-    if settings.controllers == Controllers::All {
-        let (ranges, api, clock) = (&ranges, &api, &clock);
-        let (listener, up) = (preflight::listen_node(settings.node_listen)?, settings);
-        let (random, tasks) = (&random, &tasks);
-        let base = node::Base { up, name: &name, dir, ranges, api, traffic, listener, identity, clock, random, tasks };
-        let pods = node::start(base).await?.all().len();
-        progress.part("node", &format!("{name}, {pods} pods"))?;
+    if up.controllers == Controllers::All {
+        let listener = preflight::listen_node(up.node_listen)?;
+        let pods = node::start(site, &inside, Node { traffic, listener, identity }).await?.all().len();
+        progress.part("node", &format!("{}, {pods} pods", site.name))?;
     }
     if let Some(doors) = edge_doors {
-        progress.part("edge", &start_edge(doors, ranges.dns(), dir, &api, &clock, &random, &tasks).await?)?;
+        progress.part("edge", &start_edge(site, &inside, doors).await?)?;
     }
     let users = Users { tls, connections, node };
-    tasks.spawn("certificates", certificates.keep(in_use, users, clock, tasks.stopped()));
+    tasks.spawn("certificates", certificates.keep(in_use, users, clock.clone(), tasks.stopped()));
     progress.done(&kubeconfig)?;
 
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
-    drain(&tasks, &*store).await
+    drain(tasks, &*store).await
 }
 
 /// Starts the controllers that this server has, and gives their number.
-async fn start_controllers(
-    settings: &Up,
-    certificates: &Certificates,
-    ranges: &Ranges,
-    api: &Arc<Api>,
-    clock: &Clock,
-    random: &Random,
-    tasks: &Tasks,
-) -> usize {
-    match settings.controllers {
+async fn start_controllers(site: &Site<'_>, inside: &Inside, authority_pem: &str) -> usize {
+    match site.up.controllers {
         Controllers::All => {
-            let (authority_pem, node_grace) = (certificates.authority_pem(), settings.node_grace);
-            let told = controllers::Settings { authority_pem, node_grace, pods: ranges.node_source() };
-            controllers::start(api, &told, clock, random, tasks).await.len()
+            let pods = site.ranges.node_source();
+            let told = controllers::Settings { authority_pem, node_grace: site.up.node_grace, pods };
+            controllers::start(inside, &told).await.len()
         }
         Controllers::None => 0,
     }
 }
 
 /// Starts or finds the edge, and keeps it up to date. Gives where it is reached.
-async fn start_edge(
-    doors: Doors,
-    dns: Ipv4Addr,
-    dir: &DataDir,
-    api: &Arc<Api>,
-    clock: &Clock,
-    random: &Random,
-    tasks: &Tasks,
-) -> anyhow::Result<String> {
-    let names = zones::Settings { domain: node::CLUSTER_DOMAIN.to_owned(), upstreams: upstreams(dns)? };
-    let (told, url) = (controllers::start_edge(api, names, clock, random, tasks).await, doors.url());
+async fn start_edge(site: &Site<'_>, inside: &Inside, doors: Doors) -> anyhow::Result<String> {
+    let Site { dir, ranges, clock, random, tasks, .. } = site;
+    let names = zones::Settings { domain: node::CLUSTER_DOMAIN.to_owned(), upstreams: upstreams(ranges.dns())? };
+    let (told, url) = (controllers::start_edge(inside, names).await, doors.url());
     let place = Place::open(dir, doors.run_dir(), random)?;
     let mut publisher = Publisher::new(place, doors.https_port(), clock.clone(), random.clone());
     let (first, zones) = (told.wanted.borrow().clone().unwrap_or_default(), told.zones.borrow().clone());
@@ -194,10 +172,4 @@ async fn drain(tasks: &Tasks, store: &dyn Store) -> anyhow::Result<()> {
         tracing::warn!(left, "tasks did not end in time");
     }
     store.close().await.context("the store could not be closed cleanly; the next start checks it")
-}
-
-/// The name given, or the host's.
-fn node_name(settings: &Up) -> String {
-    let host = || rustix::system::uname().nodename().to_string_lossy().to_lowercase();
-    settings.name.clone().unwrap_or_else(host)
 }

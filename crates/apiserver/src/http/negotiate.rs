@@ -250,7 +250,9 @@ pub fn not_acceptable(protobuf: bool) -> Status {
 
 /// The refusal of a body's type.
 pub fn unsupported_body(protobuf: bool) -> Status {
-    Status::unsupported_media_type(Offer { protobuf, protobuf_named: protobuf, stream: false, collection: false }.names())
+    Status::unsupported_media_type(
+        Offer { protobuf, protobuf_named: protobuf, stream: false, collection: false }.names(),
+    )
 }
 
 #[cfg(test)]
