@@ -112,6 +112,7 @@ fn links(site: &Site<'_>) -> anyhow::Result<network::Pods> {
         cluster_range: range,
         mtu: None,
         host,
+        records: datadir::RUN.into(),
     };
     network::Pods::open(settings).context("the network of pods")
 }

@@ -15,6 +15,9 @@ const POD_PREFIX_MAX: u8 = 28;
 /// Larger ranges would take in half the world.
 const PREFIX_MIN: u8 = 8;
 
+/// A flag of routes that lead nowhere.
+const REJECTS: u32 = 0x200;
+
 /// Where the kernel tells its routes.
 const ROUTES: &str = "/proc/net/route";
 
@@ -48,7 +51,7 @@ pub enum RangesError {
 
 impl Ranges {
     /// The ranges that were asked for, if they can be used on this server. Links whose name has the instance's id are
-    /// this instance's own: what an earlier start left leads to the pods that still run.
+    /// this instance's own: what an earlier start left leads to the pods that still run, and to none.
     pub fn open(settings: &Up, instance: &str) -> Result<Self, RangesError> {
         let ranges = Self { service: settings.service_cidr, pod: settings.pod_cidr };
         ranges.check_each()?;
@@ -109,7 +112,8 @@ fn overlap(one: &Ipv4Net, other: &Ipv4Net) -> bool {
     one.contains(&other.network()) || other.contains(&one.network())
 }
 
-/// The networks and links of a `/proc/net/route`; addresses stand there in hexadecimal, in the order of memory.
+/// The networks and links of a `/proc/net/route`; addresses stand there in hexadecimal, in the order of memory. Routes that
+/// lead nowhere take nothing away from those that lead somewhere.
 fn routes(table: &str) -> impl Iterator<Item = (Ipv4Net, &str)> {
     table.lines().skip(1).filter_map(|line| {
         let fields: Vec<&str> = line.split_whitespace().collect();
@@ -118,7 +122,8 @@ fn routes(table: &str) -> impl Iterator<Item = (Ipv4Net, &str)> {
             u32::from_str_radix(hex, 16).ok().map(|memory| Ipv4Addr::from(memory.to_ne_bytes()))
         };
         let network = Ipv4Net::with_netmask(address(1)?, address(7)?).ok()?;
-        Some((network.trunc(), *fields.first()?))
+        let flags = u32::from_str_radix(fields.get(3)?, 16).ok()?;
+        (flags & REJECTS == 0).then_some((network.trunc(), *fields.first()?))
     })
 }
 
@@ -130,6 +135,8 @@ mod tests {
 eth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\t0\t0\t0
 eth0\t000200C0\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0
 docker0\t0000F40A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+*\t0000000A\t00000000\t0200\t0\t0\t0\t000000FF\t0\t0\t0
+*\t0000FA0A\t00000000\t0200\t0\t0\t3349850794\t0000FFFF\t0\t0\t0
 ";
 
     fn ranges(service: &str, pod: &str) -> Ranges {
@@ -152,6 +159,7 @@ docker0\t0000F40A\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
         let host = "the pod range 10.244.0.0/14 overlaps the network 10.244.0.0/16 that this server reaches by docker0; \
                     choose another with --pod-cidr";
         check("10.96.0.0/16", "10.244.0.0/14", host);
+        check("10.96.0.0/16", "10.250.1.0/24", "usable");
         let host = "the Service range 192.0.2.0/27 overlaps the network 192.0.2.0/24 that this server reaches by eth0; \
                     choose another with --service-cidr";
         check("192.0.2.0/27", "10.245.0.0/16", host);

@@ -3,18 +3,26 @@
 //! The node's end is named `c<instance><n>`, n being the offset of the pod's address in the node's range; it carries the pod's
 //! id as its alias, the node's own address in that range, and the route to the pod. So the kernel is the record of who has
 //! which address: it survives whatever happens to this process, and no file can disagree with it. The pod's end is `eth0`.
+//!
+//! The rest of the range is unreachable (`vacant`): what is sent to a pod that is gone must not leave the server, where somebody
+//! else could answer it.
 
+mod forwarding;
 mod rules;
+mod vacant;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use corten_stdx::error::Chain;
+use corten_sys::conntrack::Tracking;
 use corten_sys::namespace::NetNs;
 use corten_sys::netlink;
 use corten_sys::nft::Filter;
 use corten_sys::route::{Address, Change, LINK_NAME_MAX, Link, Route, Routing};
+use corten_sys::sockets::Sockets;
 use futures_core::future::BoxFuture;
 
 use crate::range::{GATEWAY, Range, Taken};
@@ -42,6 +50,8 @@ pub struct Settings {
     pub mtu: Option<u32>,
     /// Where the node's ends of the links are.
     pub host: NetNs,
+    /// A folder for what several instances of this server share, until it is started anew.
+    pub records: PathBuf,
 }
 
 /// The links of this node's pods.
@@ -62,6 +72,10 @@ struct State {
     taken: Taken,
     host: Routing,
     rules: Rules,
+    tracking: Tracking,
+    sockets: Sockets,
+    /// What is left of the range is unreachable.
+    is_closed: bool,
 }
 
 impl Pods {
@@ -70,7 +84,7 @@ impl Pods {
     /// # Errors
     /// When the range clashes with somebody else's routes, or the kernel refuses.
     pub fn open(settings: Settings) -> Result<Self, NetworkError> {
-        let Settings { instance, node_range: range, cluster_range, mtu, host } = settings;
+        let Settings { instance, node_range: range, cluster_range, mtu, host, records } = settings;
         let failed = |error| failed("open the pod network", &error);
         let too_small = || NetworkError::NoAddress { range: range.to_string() };
         let gateway = range.at(GATEWAY).ok_or_else(too_small)?;
@@ -82,8 +96,15 @@ impl Pods {
         let addresses: BTreeSet<_> = taken.offsets().filter_map(|offset| range.at(offset)).collect();
         let filter = Filter::open(&host).map_err(failed)?;
         let rules = Rules::open(filter, &instance, range, cluster_range, &addresses).map_err(failed)?;
-        let inner = Inner { range, gateway, mtu, state: Mutex::new(State { taken, host: routing, rules }), instance };
-        host.run(forward).map_err(|error| could_not("enter the network namespace", &error))??;
+        let tracking = Tracking::open(&host).map_err(failed)?;
+        let sockets = Sockets::open(&host).map_err(failed)?;
+        let mut state = State { taken, host: routing, rules, tracking, sockets, is_closed: false };
+        if !addresses.is_empty() {
+            state.close(&instance, range).map_err(failed)?;
+        }
+        forwarding::need(&instance, &host, &records)
+            .map_err(|error| could_not("switch forwarding of packets on", &error))?;
+        let inner = Inner { range, gateway, mtu, state: Mutex::new(state), instance };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -135,7 +156,7 @@ impl Inner {
         let offset = state.taken.take(pod).ok_or_else(none)?;
         let address = self.range.at(offset).ok_or_else(none)?;
         let name = link_name(&self.instance, offset);
-        let ready = state.rules.ensure();
+        let ready = state.rules.ensure().and_then(|()| state.close(&self.instance, self.range));
         let linked = ready.and_then(|()| self.link(&mut state.host, pod, &name, address, inside));
         if linked.is_err() {
             state.taken.free(pod);
@@ -204,12 +225,35 @@ impl Inner {
         let mut state = self.state();
         let Some(offset) = state.taken.of(pod) else { return Ok(()) };
         let failed = |error| failed("unlink the pod", &error);
-        if let Some(address) = self.range.at(offset) {
+        let address = self.range.at(offset);
+        if let Some(address) = address {
             state.rules.publish(address, &[]).map_err(failed)?;
         }
         remove(&mut state.host, &link_name(&self.instance, offset)).map_err(failed)?;
         state.taken.free(pod);
+        if let Some(Err(error)) = address.map(|address| state.forget(address)) {
+            tracing::warn!(pod, %error, "clients of a pod that is gone may wait for it");
+        }
         Ok(())
+    }
+}
+
+impl State {
+    fn close(&mut self, instance: &str, range: Range) -> Result<(), netlink::Error> {
+        if !self.is_closed {
+            vacant::set(instance, Some(range), &mut self.host)?;
+            self.is_closed = true;
+        }
+        Ok(())
+    }
+
+    /// Ends what is left of connections with an address that is nobody's any more. Programs of this node are told at once. What the
+    /// kernel remembers of translated connections would lead whoever comes from the same port next to nobody; forgotten, the
+    /// next packet is answered with a reset, by another endpoint or by the rules.
+    fn forget(&mut self, address: Ipv4Addr) -> Result<(), netlink::Error> {
+        let flows = self.tracking.of(address)?;
+        self.sockets.end(&flows)?;
+        flows.iter().try_for_each(|flow| self.tracking.forget(flow))
     }
 }
 
@@ -225,11 +269,11 @@ fn adopt(instance: &str, range: Range, links: &[Link], host: &mut Routing) -> Re
     Ok(taken)
 }
 
-/// Removes all links of an instance, and its rules for pods.
+/// Removes all links of an instance, and its rules for pods; puts back what was switched for it.
 ///
 /// # Errors
 /// When the kernel refuses.
-pub fn purge(instance: &str, host: &NetNs) -> Result<(), NetworkError> {
+pub fn purge(instance: &str, host: &NetNs, records: &Path) -> Result<(), NetworkError> {
     let failed = |error| failed("remove the pods' links", &error);
     let mut routing = Routing::open(host).map_err(failed)?;
     for link in routing.links().map_err(failed)? {
@@ -237,7 +281,9 @@ pub fn purge(instance: &str, host: &NetNs) -> Result<(), NetworkError> {
             remove(&mut routing, &link.name).map_err(failed)?;
         }
     }
-    Filter::open(host).and_then(|filter| rules::purge(filter, instance)).map_err(failed)
+    vacant::set(instance, None, &mut routing).map_err(failed)?;
+    Filter::open(host).and_then(|filter| rules::purge(filter, instance)).map_err(failed)?;
+    forwarding::done(instance, host, records).map_err(|error| could_not("put forwarding of packets back", &error))
 }
 
 /// A link may go by itself at any moment: with the namespace of its other end.
@@ -280,16 +326,6 @@ fn clash(range: Range, instance: &str, links: &[Link], routes: &[Route]) -> Resu
 fn mtu_of(instance: &str, links: &[Link]) -> u32 {
     let own = |link: &&Link| link.up && !link.loopback && offset_of(instance, &link.name).is_none();
     links.iter().filter(own).map(|link| link.mtu).filter(|&mtu| mtu >= MTU_MIN).min().unwrap_or(MTU_DEFAULT)
-}
-
-/// Lets the kernel pass packets on; where it does already, nothing is written.
-fn forward() -> Result<(), NetworkError> {
-    let path = "/proc/sys/net/ipv4/ip_forward";
-    let failed = |error| could_not("switch forwarding of packets on", &error);
-    if std::fs::read_to_string(path).map_err(failed)?.trim() == "1" {
-        return Ok(());
-    }
-    std::fs::write(path, "1").map_err(failed)
 }
 
 fn failed(what: &str, error: &netlink::Error) -> NetworkError {

@@ -1,7 +1,7 @@
 //! Connections that the kernel tracks, by ctnetlink: found by where their answers come from, and forgotten.
 //!
-//! A translated flow keeps its translation for as long as packets come. For TCP that ends with the connection; a client of UDP
-//! would go on sending to an endpoint that is gone.
+//! A translated flow keeps its translation for as long as packets come. For TCP that ends with the connection, if both sides
+//! live to end it; a client of UDP would go on sending to an endpoint that is gone.
 
 use std::net::Ipv4Addr;
 
@@ -21,6 +21,7 @@ const IPV4: u8 = 2;
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
 const FILTER: u16 = 25;
+const FILTER_ORIGINAL_FLAGS: u16 = 1;
 const FILTER_REPLY_FLAGS: u16 = 2;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
@@ -28,6 +29,8 @@ const TUPLE_PROTOCOL: u16 = 2;
 /// Which parts of the tuple the kernel compares: the source address, the protocol's number, the source port.
 const BY_ADDRESS: u32 = 1;
 const BY_PROTOCOL_AND_PORT: u32 = 1 << 3 | 1 << 4;
+
+const ANY: (Ipv4Addr, u16) = (Ipv4Addr::UNSPECIFIED, 0);
 
 /// One direction of a flow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,14 +57,29 @@ impl Tracking {
     /// # Errors
     /// When the kernel does not tell.
     pub fn answered_from(&mut self, protocol: u8, address: Option<Ipv4Addr>, port: u16) -> Result<Vec<Tuple>, Error> {
-        let nowhere = (Ipv4Addr::UNSPECIFIED, 0);
-        let reply = Tuple { source: (address.unwrap_or(nowhere.0), port), destination: nowhere, protocol };
-        let flags = BY_PROTOCOL_AND_PORT | address.map_or(0, |_| BY_ADDRESS);
+        let reply = Tuple { source: (address.unwrap_or(ANY.0), port), destination: ANY, protocol };
+        self.list(REPLY, &reply, BY_PROTOCOL_AND_PORT | address.map_or(0, |_| BY_ADDRESS))
+    }
+
+    /// The first direction of every flow that somebody at this address began or answers.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn of(&mut self, address: Ipv4Addr) -> Result<Vec<Tuple>, Error> {
+        let tuple = Tuple { source: (address, 0), destination: ANY, protocol: 0 };
+        let mut flows = self.list(ORIGINAL, &tuple, BY_ADDRESS)?;
+        flows.extend(self.list(REPLY, &tuple, BY_ADDRESS)?);
+        Ok(flows)
+    }
+
+    /// The first direction of the flows whose one direction is as the tuple says, as far as the flags compare it.
+    fn list(&mut self, direction: u16, tuple: &Tuple, flags: u32) -> Result<Vec<Tuple>, Error> {
+        let of_filter = if direction == ORIGINAL { FILTER_ORIGINAL_FLAGS } else { FILTER_REPLY_FLAGS };
         let mut messages = Messages::new();
         messages.add(GET, DUMP, &[IPV4, 0, 0, 0], |a| {
-            a.nest(REPLY, |a| reply.encode(a));
+            a.nest(direction, |a| tuple.encode(a));
             a.nest(FILTER, |a| {
-                a.u32(FILTER_REPLY_FLAGS, flags);
+                a.u32(of_filter, flags);
             });
         });
         Ok(self.0.dump("list tracked connections", &messages)?.iter().filter_map(original).collect())

@@ -6,3 +6,4 @@ pub mod namespace;
 pub mod netlink;
 pub mod nft;
 pub mod route;
+pub mod sockets;

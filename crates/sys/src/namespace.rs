@@ -75,6 +75,14 @@ impl NetNs {
         Ok(one.dev() == two.dev() && one.ino() == two.ino())
     }
 
+    /// Tells it from every other that there is at the same time.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn number(&self) -> io::Result<u64> {
+        Ok(self.0.metadata()?.ino())
+    }
+
     /// # Errors
     /// When no file descriptor is left.
     pub fn try_clone(&self) -> io::Result<Self> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use rustix::io::Errno;
 
 use crate::namespace::NetNs;
-use crate::netlink::{Attributes, Error, Messages, Protocol, Reply, Socket};
+use crate::netlink::{Attribute, Attributes, Error, Messages, Protocol, Reply, Socket};
 
 const NEW_LINK: u16 = 16;
 const DELETE_LINK: u16 = 17;
@@ -32,6 +32,7 @@ const ADDRESS_LOCAL: u16 = 2;
 const ROUTE_DESTINATION: u16 = 1;
 const ROUTE_LINK: u16 = 4;
 const ROUTE_GATEWAY: u16 = 5;
+const ROUTE_METRIC: u16 = 6;
 const ROUTE_SOURCE: u16 = 7;
 const ROUTE_TABLE: u16 = 15;
 
@@ -47,6 +48,7 @@ const TABLE_MAIN: u8 = 254;
 const SCOPE_GLOBAL: u8 = 0;
 const SCOPE_LINK: u8 = 253;
 const TYPE_UNICAST: u8 = 1;
+const TYPE_UNREACHABLE: u8 = 7;
 /// As ip(8) marks the routes that it makes.
 const MADE_BY_BOOT: u8 = 3;
 
@@ -88,6 +90,15 @@ pub struct Route {
     pub source: Option<IpAddr>,
 }
 
+/// A route of the main table that leads nowhere: who sends there is told so, unless a longer prefix leads somewhere.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Unreachable {
+    pub destination: IpAddr,
+    pub prefix: u8,
+    /// Routes with a smaller one come first; each may be there once.
+    pub metric: u32,
+}
+
 /// What is to be changed.
 #[derive(Debug)]
 pub enum Change<'a> {
@@ -107,6 +118,9 @@ pub enum Change<'a> {
     /// Takes the place of one with the same destination.
     SetRoute(Route),
     DeleteRoute(Route),
+    /// One that is there already is no error.
+    AddUnreachable(Unreachable),
+    DeleteUnreachable(Unreachable),
 }
 
 /// The links and routes of one namespace.
@@ -174,6 +188,16 @@ impl Routing {
         messages.add(GET_ROUTE, DUMP, &[0; ROUTE_FIXED], |_| {});
         Ok(self.0.dump("list routes", &messages)?.iter().filter_map(route).collect())
     }
+
+    /// Routes of the main table that lead nowhere.
+    ///
+    /// # Errors
+    /// When the kernel does not tell.
+    pub fn unreachable(&mut self) -> Result<Vec<Unreachable>, Error> {
+        let mut messages = Messages::new();
+        messages.add(GET_ROUTE, DUMP, &[0; ROUTE_FIXED], |_| {});
+        Ok(self.0.dump("list unreachable routes", &messages)?.iter().filter_map(unreachable).collect())
+    }
 }
 
 impl Change<'_> {
@@ -199,6 +223,8 @@ impl Change<'_> {
             Self::DeleteAddress(address) => address.encode(out, DELETE_ADDRESS, 0),
             Self::SetRoute(route) => route.encode(out, NEW_ROUTE, CREATE | REPLACE),
             Self::DeleteRoute(route) => route.encode(out, DELETE_ROUTE, 0),
+            Self::AddUnreachable(route) => route.encode(out, NEW_ROUTE, CREATE | REPLACE),
+            Self::DeleteUnreachable(route) => route.encode(out, DELETE_ROUTE, 0),
         }
     }
 }
@@ -247,6 +273,19 @@ impl Route {
     }
 }
 
+impl Unreachable {
+    fn encode(&self, out: &mut Messages, kind: u16, flags: u16) {
+        let family = family(self.destination);
+        let fixed = [family, self.prefix, 0, 0, TABLE_MAIN, MADE_BY_BOOT, SCOPE_GLOBAL, TYPE_UNREACHABLE, 0, 0, 0, 0];
+        out.add(kind, flags, &fixed, |a| {
+            if self.prefix > 0 {
+                ip(a, ROUTE_DESTINATION, self.destination);
+            }
+            a.u32(ROUTE_METRIC, self.metric);
+        });
+    }
+}
+
 fn family(address: IpAddr) -> u8 {
     // AF_INET and AF_INET6, address_families(7).
     if address.is_ipv4() { 2 } else { 10 }
@@ -290,18 +329,44 @@ fn address(reply: &Reply) -> Option<Address> {
 }
 
 fn route(reply: &Reply) -> Option<Route> {
-    let attributes: Vec<_> = reply.attributes(ROUTE_FIXED).collect();
-    let of = |kind| attributes.iter().find(|a| a.kind == kind);
-    if of(ROUTE_TABLE)?.u32()? != u32::from(TABLE_MAIN) {
-        return None;
-    }
-    let ip = |kind| of(kind).and_then(|a| ip_of(a.value));
-    let nowhere = if *reply.body.first()? == 2 { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let main = MainRoute::of(reply)?;
     Some(Route {
-        destination: ip(ROUTE_DESTINATION).unwrap_or(nowhere),
-        prefix: *reply.body.get(1)?,
-        link: of(ROUTE_LINK)?.u32()?,
-        gateway: ip(ROUTE_GATEWAY),
-        source: ip(ROUTE_SOURCE),
+        destination: main.destination,
+        prefix: main.prefix,
+        link: main.attribute(ROUTE_LINK)?.u32()?,
+        gateway: main.attribute(ROUTE_GATEWAY).and_then(|a| ip_of(a.value)),
+        source: main.attribute(ROUTE_SOURCE).and_then(|a| ip_of(a.value)),
     })
+}
+
+fn unreachable(reply: &Reply) -> Option<Unreachable> {
+    let main = MainRoute::of(reply)?;
+    let metric = main.attribute(ROUTE_METRIC).map_or(Some(0), |a| a.u32())?;
+    let leads_nowhere = *reply.body.get(7)? == TYPE_UNREACHABLE;
+    leads_nowhere.then_some(Unreachable { destination: main.destination, prefix: main.prefix, metric })
+}
+
+/// What all routes of the main table have.
+struct MainRoute<'a> {
+    destination: IpAddr,
+    prefix: u8,
+    attributes: Vec<Attribute<'a>>,
+}
+
+impl<'a> MainRoute<'a> {
+    fn of(reply: &'a Reply) -> Option<Self> {
+        let mut route = Self {
+            destination: if *reply.body.first()? == 2 { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) },
+            prefix: *reply.body.get(1)?,
+            attributes: reply.attributes(ROUTE_FIXED).collect(),
+        };
+        if let Some(destination) = route.attribute(ROUTE_DESTINATION).and_then(|a| ip_of(a.value)) {
+            route.destination = destination;
+        }
+        (route.attribute(ROUTE_TABLE)?.u32()? == u32::from(TABLE_MAIN)).then_some(route)
+    }
+
+    fn attribute(&self, kind: u16) -> Option<&Attribute<'a>> {
+        self.attributes.iter().find(|a| a.kind == kind)
+    }
 }

@@ -1,6 +1,7 @@
 //! The pods' table of the packet filter, `corten-<instance>-pods`: what leaves the cluster does so with the node's address, ports
-//! of the node lead to pods that ask for them, and a pod cannot send in another's name. The first and the last hold for all
-//! pods at once; only ports of the node are elements, and the kernel is their record as it is that of the links.
+//! of the node lead to pods that ask for them, a pod cannot send in another's name, and what is sent to a pod that is gone is
+//! answered with a reset. Only ports of the node are elements, and the kernel is their record as it is that of the links; the
+//! rest holds for all pods at once.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -8,14 +9,14 @@ use std::net::Ipv4Addr;
 
 use corten_sys::netlink;
 use corten_sys::nft::{
-    Base, Batch, ChainKind, Content, Element, Expression, Family, Field, Filter, Hook, Maps, Register, Set, Table,
-    Value, Verdict,
+    Base, Batch, ChainKind, Content, Element, Expression, Family, Field, Filter, Hook, Maps, Register, Reject, Set,
+    Table, Value, Verdict,
 };
 
 use crate::packet::{
-    DESTINATION, FIRST, NONE, SOURCE, frontend, hairpin, lookup, port, to_this_host, translate, within,
+    DESTINATION, FIRST, LOCAL_TYPE, NONE, SOURCE, frontend, hairpin, lookup, port, to_this_host, translate, within,
 };
-use crate::{HostPort, Range};
+use crate::{HostPort, Protocol, Range};
 
 const ENDPOINT: &[Field] = &[Field::Ipv4, Field::Port];
 /// Of any address of the node.
@@ -129,7 +130,7 @@ fn table(instance: &str) -> Table {
     Table { family: Family::Ipv4, name: format!("corten-{instance}-pods") }
 }
 
-fn chains(instance: &str, node_range: Range, cluster_range: Range) -> [(&'static str, Base, Vec<Vec<Expression>>); 4] {
+fn chains(instance: &str, node_range: Range, cluster_range: Range) -> [(&'static str, Base, Vec<Vec<Expression>>); 5] {
     let base = |kind, hook, priority| Base { kind, hook, priority };
     let mut leaving = within(SOURCE, node_range, true);
     leaving.extend(within(DESTINATION, cluster_range, false));
@@ -137,6 +138,8 @@ fn chains(instance: &str, node_range: Range, cluster_range: Range) -> [(&'static
     // Before services: a port of the node belongs to the pod that was given it.
     [
         ("authentic", base(ChainKind::Filter, Hook::Prerouting, -300), vec![authentic(instance)]),
+        // After translation.
+        ("vacant", base(ChainKind::Filter, Hook::Prerouting, -90), vec![vacant(node_range)]),
         ("prerouting", base(ChainKind::Nat, Hook::Prerouting, -101), to_ports()),
         ("output", base(ChainKind::Nat, Hook::Output, -101), to_ports()),
         ("postrouting", base(ChainKind::Nat, Hook::Postrouting, 99), vec![hairpin(&HAIRPIN), leaving]),
@@ -152,6 +155,24 @@ fn authentic(instance: &str) -> Vec<Expression> {
         Expression::Compare { register: FIRST, equal: true, bytes: NONE.to_vec() },
         Expression::Decide(Verdict::Drop),
     ]
+}
+
+/// Resets connections to addresses of the node's range that no pod has. The route there is unreachable; but the message that the
+/// kernel sends for that does not end a connection that stood already.
+fn vacant(node_range: Range) -> Vec<Expression> {
+    let mut rule = vec![
+        Expression::TransportProtocol { into: FIRST },
+        Expression::Compare { register: FIRST, equal: true, bytes: vec![Protocol::Tcp.number()] },
+    ];
+    rule.extend(within(DESTINATION, node_range, true));
+    rule.extend([
+        Expression::LinkAhead { into: FIRST },
+        Expression::Compare { register: FIRST, equal: true, bytes: NONE.to_vec() },
+        Expression::DestinationType { into: FIRST },
+        Expression::Compare { register: FIRST, equal: false, bytes: LOCAL_TYPE.to_vec() },
+        Expression::Reject(Reject::TcpReset),
+    ]);
+    rule
 }
 
 fn to_ports() -> Vec<Vec<Expression>> {

@@ -1,12 +1,18 @@
 //! Links and addresses of pods.
 
-use std::net::{IpAddr, Ipv4Addr, UdpSocket};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::time::Duration;
 
-use corten_network::pods::{Pods, purge};
+use corten_network::pods::Pods;
 use corten_network::{HostPort, NetworkError, PodNetwork as _, Protocol};
+use corten_sys::namespace::NetNs;
 use corten_sys::route::Change;
 
-use crate::rig::{Node, Outside, Pod, ask, root};
+use crate::rig::{LIMIT, Node, Outside, Pod, ask, root};
+
+/// Far less than the quarter of an hour after which TCP gives up by itself.
+const WAIT_MAX: Duration = Duration::from_secs(20);
 
 const GATEWAY: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 244, 1, 1));
 
@@ -20,9 +26,9 @@ async fn pods_reach_each_other_and_the_node() {
     let (one, two) = (Pod::attached(&pods, "one").await, Pod::attached(&pods, "two").await);
     assert_eq!((one.at(80).to_string().as_str(), two.at(80).to_string().as_str()), ("10.244.1.2:80", "10.244.1.3:80"));
     two.serve(80, "two");
-    crate::rig::serve(&node.0, 81, "node");
+    crate::rig::serve(&node.inside, 81, "node");
     assert_eq!(ask(&one.inside, two.at(80)).unwrap(), "two 10.244.1.2");
-    assert_eq!(ask(&node.0, two.at(80)).unwrap(), "two 10.244.1.1");
+    assert_eq!(ask(&node.inside, two.at(80)).unwrap(), "two 10.244.1.1");
     assert_eq!(ask(&one.inside, (GATEWAY, 81).into()).unwrap(), "node 10.244.1.2");
     one.serve(82, "one");
     assert_eq!(ask(&one.inside, "127.0.0.1:82".parse().unwrap()).unwrap(), "one 127.0.0.1");
@@ -68,7 +74,7 @@ async fn a_pod_whose_process_was_replaced_is_linked_anew() {
     let after = Pod::attached(&pods, "one").await;
     assert_eq!(before.address, after.address);
     after.serve(80, "after");
-    assert_eq!(ask(&node.0, after.at(80)).unwrap(), "after 10.244.1.1");
+    assert_eq!(ask(&node.inside, after.at(80)).unwrap(), "after 10.244.1.1");
     let gone = pods.attach("two", u32::MAX).await;
     assert!(matches!(gone, Err(NetworkError::Failed { .. })), "{gone:?}");
     assert_eq!(pods.attached(), ["one"]);
@@ -102,10 +108,117 @@ async fn instances_keep_apart() {
 
     let second = node.pods("bbbbbb", "10.245.1.0/24").unwrap();
     let _two = Pod::attached(&second, "one").await;
-    purge("aaaaaa", &node.0).unwrap();
+    node.purge("aaaaaa");
     assert_eq!(node.links(), ["cbbbbbb2", "lo"]);
-    purge("bbbbbb", &node.0).unwrap();
+    node.purge("bbbbbb");
     assert_eq!((node.links(), node.routing().routes().unwrap()), (vec!["lo".to_owned()], Vec::new()));
+    assert_eq!(node.routing().unreachable().unwrap(), []);
+}
+
+#[tokio::test]
+async fn the_range_is_closed_with_the_first_pod_and_opened_by_purge() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    node.shell("ip route add unreachable 10.0.0.0/8");
+    let closed = || node.shell("ip route show type unreachable | sort");
+    let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    assert_eq!(closed(), "unreachable 10.0.0.0/8 \n");
+    let _one = Pod::attached(&pods, "one").await;
+    let both = "unreachable 10.0.0.0/8 \nunreachable 10.244.1.0/24 metric 3349850794 \n";
+    assert_eq!(closed(), both);
+    pods.detach("one").await.unwrap();
+    drop(pods);
+    let again = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    assert_eq!((closed(), again.attached()), (both.to_owned(), Vec::new()));
+    let pods = node.pods("aaaaaa", "10.244.2.0/24").unwrap();
+    let _two = Pod::attached(&pods, "two").await;
+    assert_eq!(closed(), both.replace("10.244.1.0", "10.244.2.0"));
+    node.purge("aaaaaa");
+    assert_eq!(closed(), "unreachable 10.0.0.0/8 \n");
+}
+
+#[tokio::test]
+async fn switches_are_put_back_by_the_last_who_needed_them() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let values = || {
+        node.shell("cd /proc/sys/net/ipv4; cat ip_forward conf/lo/forwarding conf/all/accept_redirects | tr '\\n' ' '")
+    };
+    node.shell(
+        "cd /proc/sys/net/ipv4; echo 0 >ip_forward; echo 1 >conf/lo/forwarding; echo 0 >conf/all/accept_redirects",
+    );
+    let before = values();
+    assert_eq!(before, "0 1 0 ");
+    for _ in 0..2 {
+        node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+        node.pods("bbbbbb", "10.245.1.0/24").unwrap();
+    }
+    node.shell("echo 1 >/proc/sys/net/ipv4/conf/all/accept_redirects");
+    node.purge("aaaaaa");
+    assert_eq!(values(), "1 1 1 ");
+    node.purge("bbbbbb");
+    node.purge("bbbbbb");
+    assert_eq!(values(), before);
+    assert_eq!(std::fs::read_dir(node.records.path()).unwrap().count(), 0);
+    node.shell("echo 1 >/proc/sys/net/ipv4/ip_forward");
+    node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    node.purge("aaaaaa");
+    assert_eq!(node.shell("cat /proc/sys/net/ipv4/ip_forward"), "1\n");
+}
+
+#[tokio::test]
+async fn what_is_sent_to_no_pod_does_not_leave_the_node() {
+    if !root() {
+        return;
+    }
+    let (node, outside) = (Node::new(), Outside::new());
+    outside.link(&node);
+    // A stranger who answers at the default route's end.
+    crate::rig::shell(
+        &outside.inside,
+        "ip link set lo up && ip addr add 10.244.1.2/32 dev lo && ip addr add 10.244.1.9/32 dev lo",
+    );
+    crate::rig::serve(&outside.inside, 80, "stranger");
+    let nobody = |last: u8| SocketAddr::from(([10, 244, 1, last], 80));
+    assert_eq!(ask(&node.inside, nobody(2)).unwrap(), "stranger 192.0.2.1");
+    let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    let (one, two) = (Pod::attached(&pods, "one").await, Pod::attached(&pods, "two").await);
+    one.serve(80, "one");
+    for from in [&node.inside, &two.inside] {
+        assert!(ask(from, nobody(2)).unwrap().starts_with("one "));
+    }
+    pods.detach("one").await.unwrap();
+    for address in [2, 9] {
+        assert_eq!(ask(&two.inside, nobody(address)).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+        assert_eq!(ask(&node.inside, nobody(address)).unwrap_err().kind(), ErrorKind::HostUnreachable);
+    }
+}
+
+#[tokio::test]
+async fn connections_to_a_pod_that_is_gone_end() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    let (one, two) = (Pod::attached(&pods, "one").await, Pod::attached(&pods, "two").await);
+    let listener = one.inside.run(|| TcpListener::bind(("0.0.0.0", 80))).unwrap().unwrap();
+    let connect = |from: &NetNs| {
+        let stream = from.run(|| TcpStream::connect_timeout(&one.at(80), LIMIT)).unwrap().unwrap();
+        stream.set_read_timeout(Some(WAIT_MAX)).unwrap();
+        stream
+    };
+    let (mut from_node, mut from_pod) = (connect(&node.inside), connect(&two.inside));
+    // Its own sockets are still there: nobody has said good-bye.
+    pods.detach("one").await.unwrap();
+    assert_eq!(from_node.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionAborted);
+    from_pod.write_all(b"?").unwrap();
+    assert_eq!(from_pod.read(&mut [0]).unwrap_err().kind(), ErrorKind::ConnectionReset);
+    drop(listener);
 }
 
 #[tokio::test]
@@ -147,7 +260,7 @@ async fn ports_of_the_node_lead_to_pods() {
         assert_eq!(from_outside(80).unwrap(), "one 192.0.2.2");
         assert_eq!(from_outside(81).unwrap(), "two 192.0.2.2");
         assert_eq!(ask(&one.inside, (Outside::NODE, 80).into()).unwrap(), "one 10.244.1.1");
-        assert_eq!(ask(&node.0, (Outside::NODE, 81).into()).unwrap(), "two 192.0.2.1");
+        assert_eq!(ask(&node.inside, (Outside::NODE, 81).into()).unwrap(), "two 192.0.2.1");
         assert_eq!(from_outside(82).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     };
     everything();
@@ -178,7 +291,7 @@ async fn pods_leave_the_cluster_under_the_nodes_address_and_never_under_anothers
     // In another pod's name nothing arrives, not even at the node itself.
     let forged = two.address.unwrap();
     crate::rig::shell(&one.inside, &format!("ip addr add {forged}/32 dev eth0"));
-    let receiver = node.0.run(|| UdpSocket::bind((GATEWAY, 500))).unwrap().unwrap();
+    let receiver = node.inside.run(|| UdpSocket::bind((GATEWAY, 500))).unwrap().unwrap();
     receiver.set_read_timeout(Some(crate::rig::LIMIT)).unwrap();
     let send = |from: IpAddr| {
         let send = || UdpSocket::bind((from, 0)).and_then(|socket| socket.send_to(b"x", (GATEWAY, 500)));

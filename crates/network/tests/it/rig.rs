@@ -24,11 +24,14 @@ pub(crate) fn root() -> bool {
 }
 
 /// A namespace that plays a node.
-pub(crate) struct Node(pub(crate) NetNs);
+pub(crate) struct Node {
+    pub(crate) inside: NetNs,
+    pub(crate) records: tempfile::TempDir,
+}
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let node = Self(NetNs::create().unwrap());
+        let node = Self { inside: NetNs::create().unwrap(), records: tempfile::tempdir().unwrap() };
         let mut routing = node.routing();
         let loopback = routing.link("lo").unwrap().unwrap().index;
         routing.apply("set up", &[Change::SetUp(loopback)]).unwrap();
@@ -36,7 +39,7 @@ impl Node {
     }
 
     pub(crate) fn routing(&self) -> Routing {
-        Routing::open(&self.0).unwrap()
+        Routing::open(&self.inside).unwrap()
     }
 
     pub(crate) fn settings(&self, instance: &str, range: &str) -> Settings {
@@ -45,12 +48,17 @@ impl Node {
             node_range: range.parse().unwrap(),
             cluster_range: "10.244.0.0/16".parse().unwrap(),
             mtu: None,
-            host: self.0.try_clone().unwrap(),
+            host: self.inside.try_clone().unwrap(),
+            records: self.records.path().to_owned(),
         }
     }
 
     pub(crate) fn pods(&self, instance: &str, range: &str) -> Result<Pods, NetworkError> {
         Pods::open(self.settings(instance, range))
+    }
+
+    pub(crate) fn purge(&self, instance: &str) {
+        corten_network::pods::purge(instance, &self.inside, self.records.path()).unwrap();
     }
 
     /// Names of links, sorted.
@@ -62,7 +70,7 @@ impl Node {
 
     /// What a command prints inside.
     pub(crate) fn shell(&self, command: &str) -> String {
-        shell(&self.0, command)
+        shell(&self.inside, command)
     }
 }
 

@@ -95,7 +95,7 @@ fn open(node: &Node) -> Services {
         cluster_range: "10.244.0.0/16".parse().unwrap(),
         node_range: "10.244.1.0/24".parse().unwrap(),
         service_range: "10.96.0.0/16".parse().unwrap(),
-        host: node.0.try_clone().unwrap(),
+        host: node.inside.try_clone().unwrap(),
     };
     Services::open(settings).unwrap()
 }

@@ -1,7 +1,8 @@
 //! Services with real connections between namespaces.
 
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr, UdpSocket};
+use std::io::{ErrorKind, Read as _, Write as _};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use corten_network::PodNetwork as _;
@@ -52,7 +53,7 @@ fn settings(node: &Node, instance: &str) -> Settings {
         cluster_range: "10.244.0.0/16".parse().unwrap(),
         node_range: "10.244.1.0/24".parse().unwrap(),
         service_range: "10.96.0.0/16".parse().unwrap(),
-        host: node.0.try_clone().unwrap(),
+        host: node.inside.try_clone().unwrap(),
     }
 }
 
@@ -85,7 +86,7 @@ fn answers(inside: &NetNs, server: SocketAddr, times: usize) -> BTreeMap<String,
     counts
 }
 
-fn error_kind(inside: &NetNs, server: SocketAddr) -> std::io::ErrorKind {
+fn error_kind(inside: &NetNs, server: SocketAddr) -> ErrorKind {
     ask(inside, server).unwrap_err().kind()
 }
 
@@ -97,7 +98,7 @@ async fn connections_are_spread_over_endpoints_that_are_there() {
     let mut cluster = Cluster::new();
     let (one, two, client) = (cluster.pod("one").await, cluster.pod("two").await, cluster.pod("client").await);
     cluster.set(&web(&[&one, &two]));
-    for from in [&client.inside, &cluster.node.0, &cluster.outside] {
+    for from in [&client.inside, &cluster.node.inside, &cluster.outside] {
         let counts = answers(from, cluster_ip(80), 40);
         assert!(counts.len() == 2 && counts.values().all(|&count| count > 5), "{counts:?}");
     }
@@ -122,10 +123,10 @@ async fn node_ports_lead_to_endpoints_with_the_clients_address() {
     let (one, client) = (cluster.pod("one").await, cluster.pod("client").await);
     cluster.set(&web(&[&one]));
     assert_eq!(ask(&cluster.outside, node_port()).unwrap(), "one 192.0.2.2");
-    assert_eq!(ask(&cluster.node.0, node_port()).unwrap(), "one 192.0.2.1");
+    assert_eq!(ask(&cluster.node.inside, node_port()).unwrap(), "one 192.0.2.1");
     assert_eq!(ask(&client.inside, node_port()).unwrap(), "one 10.244.1.3");
     assert_eq!(answers(&one.inside, node_port(), 1), BTreeMap::from([("one".to_owned(), 1)]));
-    serve(&cluster.node.0, 81, "node");
+    serve(&cluster.node.inside, 81, "node");
     assert_eq!(ask(&cluster.outside, (Outside::NODE, 81).into()).unwrap(), "node 192.0.2.2");
 }
 
@@ -137,17 +138,17 @@ async fn what_nobody_serves_is_refused_at_once() {
     let mut cluster = Cluster::new();
     let client = cluster.pod("client").await;
     cluster.set(&web(&[]));
-    for from in [&client.inside, &cluster.node.0, &cluster.outside] {
+    for from in [&client.inside, &cluster.node.inside, &cluster.outside] {
         let servers = [cluster_ip(80), cluster_ip(81), "10.96.9.9:80".parse().unwrap(), node_port()];
         for server in servers {
-            assert_eq!(error_kind(from, server), std::io::ErrorKind::ConnectionRefused, "{server}");
+            assert_eq!(error_kind(from, server), ErrorKind::ConnectionRefused, "{server}");
         }
     }
     cluster.assert_as_it_should_be();
     cluster.set(&web(&[&client]));
-    assert_eq!(answers(&cluster.node.0, cluster_ip(80), 1).len(), 1);
+    assert_eq!(answers(&cluster.node.inside, cluster_ip(80), 1).len(), 1);
     cluster.services.change(vec![("web".to_owned(), None)]).unwrap();
-    assert_eq!(error_kind(&cluster.node.0, cluster_ip(80)), std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(error_kind(&cluster.node.inside, cluster_ip(80)), ErrorKind::ConnectionRefused);
     cluster.assert_as_it_should_be();
 }
 
@@ -169,12 +170,12 @@ async fn local_policies_ask_this_node_alone() {
     for server in [node_port(), "198.51.100.1:80".parse().unwrap()] {
         assert_eq!(answers(&cluster.outside, server, 20), BTreeMap::from([("near".to_owned(), 20)]));
         assert_eq!(answers(&client.inside, server, 40).len(), 2, "{server} from a pod");
-        assert_eq!(answers(&cluster.node.0, server, 40).len(), 2, "{server} from the node");
+        assert_eq!(answers(&cluster.node.inside, server, 40).len(), 2, "{server} from the node");
     }
     cluster.assert_as_it_should_be();
     cluster.set(&local(Policy::Local, Policy::Local, &[]));
-    assert_eq!(error_kind(&client.inside, cluster_ip(80)), std::io::ErrorKind::TimedOut);
-    assert_eq!(error_kind(&cluster.outside, node_port()), std::io::ErrorKind::TimedOut);
+    assert_eq!(error_kind(&client.inside, cluster_ip(80)), ErrorKind::TimedOut);
+    assert_eq!(error_kind(&cluster.outside, node_port()), ErrorKind::TimedOut);
     assert_eq!(answers(&client.inside, node_port(), 5).len(), 1);
     cluster.assert_as_it_should_be();
     cluster.set(&local(Policy::Local, Policy::Cluster, &[&near]));
@@ -273,15 +274,15 @@ async fn a_table_that_somebody_has_changed_is_written_anew() {
     let mut second = Services::open(settings(&cluster.node, "bbbbbb")).unwrap();
     second.change(Vec::new()).unwrap();
     cluster.set(&web(&[&one]));
-    purge("aaaaaa", &cluster.node.0).unwrap();
+    purge("aaaaaa", &cluster.node.inside).unwrap();
     assert!(cluster.services.read().unwrap().is_none() && second.read().unwrap().is_some());
     cluster.set(&web(&[&two]));
-    assert_eq!(answers(&cluster.node.0, cluster_ip(80), 2), BTreeMap::from([("two".to_owned(), 2)]));
-    purge("aaaaaa", &cluster.node.0).unwrap();
+    assert_eq!(answers(&cluster.node.inside, cluster_ip(80), 2), BTreeMap::from([("two".to_owned(), 2)]));
+    purge("aaaaaa", &cluster.node.inside).unwrap();
     assert_eq!(cluster.services.check().unwrap(), ["the table is missing"]);
-    assert_eq!(answers(&cluster.node.0, cluster_ip(80), 2), BTreeMap::from([("two".to_owned(), 2)]));
-    purge("aaaaaa", &cluster.node.0).unwrap();
-    purge("aaaaaa", &cluster.node.0).unwrap();
+    assert_eq!(answers(&cluster.node.inside, cluster_ip(80), 2), BTreeMap::from([("two".to_owned(), 2)]));
+    purge("aaaaaa", &cluster.node.inside).unwrap();
+    purge("aaaaaa", &cluster.node.inside).unwrap();
     assert_eq!(second.check().unwrap(), Vec::<String>::new());
 }
 
@@ -290,13 +291,12 @@ async fn connections_under_way_outlive_a_rebuild_and_the_last_endpoint() {
     if !root() {
         return;
     }
-    use std::io::{Read as _, Write as _};
     let mut cluster = Cluster::new();
     let one = Pod::attached(&cluster.pods, "one").await;
     let listener = one.inside.run(|| std::net::TcpListener::bind(("0.0.0.0", 8080))).unwrap().unwrap();
     cluster.set(&web(&[&one]));
-    let connect = || std::net::TcpStream::connect_timeout(&cluster_ip(80), LIMIT);
-    let mut client = cluster.node.0.run(connect).unwrap().unwrap();
+    let connect = || TcpStream::connect_timeout(&cluster_ip(80), LIMIT);
+    let mut client = cluster.node.inside.run(connect).unwrap().unwrap();
     client.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
     let (mut server, _) = listener.accept().unwrap();
     let mut echo = |text: &[u8; 2]| {
@@ -313,4 +313,32 @@ async fn connections_under_way_outlive_a_rebuild_and_the_last_endpoint() {
     cluster.set(&web(&[]));
     echo(b"3.");
     assert!(cluster.pods.attached().contains(&"one".to_owned()));
+}
+
+#[tokio::test]
+async fn connections_to_an_endpoint_that_is_gone_end() {
+    if !root() {
+        return;
+    }
+    let mut cluster = Cluster::new();
+    let (one, two) = (Pod::attached(&cluster.pods, "one").await, cluster.pod("two").await);
+    let listener = one.inside.run(|| std::net::TcpListener::bind(("0.0.0.0", 8080))).unwrap().unwrap();
+    cluster.set(&web(&[&one]));
+    let connect = |from: &NetNs, server: SocketAddr| {
+        let stream = from.run(|| TcpStream::connect_timeout(&server, LIMIT)).unwrap().unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream
+    };
+    let ways = [(&cluster.node.inside, cluster_ip(80)), (&two.inside, cluster_ip(80)), (&cluster.outside, node_port())];
+    let clients = ways.map(|(from, server)| connect(from, server));
+    // Without a good-bye from its sockets, which are still there.
+    cluster.pods.detach("one").await.unwrap();
+    cluster.set(&web(&[&two]));
+    for mut client in clients {
+        // The kernel has told those of the node; others learn with what they send.
+        let told = client.write_all(b"?").and_then(|()| client.read_exact(&mut [0]));
+        let kind = told.unwrap_err().kind();
+        assert!(matches!(kind, ErrorKind::ConnectionReset | ErrorKind::ConnectionAborted), "{kind}");
+    }
+    drop(listener);
 }

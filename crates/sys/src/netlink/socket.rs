@@ -31,6 +31,8 @@ pub enum Protocol {
     Route,
     /// Packet filters and tracked connections.
     Netfilter,
+    /// Sockets.
+    Sockets,
 }
 
 /// A netlink socket.
@@ -175,6 +177,7 @@ fn open(protocol: Protocol) -> Result<OwnedFd, Errno> {
     let protocol = match protocol {
         Protocol::Route => None,
         Protocol::Netfilter => Some(netlink::NETFILTER),
+        Protocol::Sockets => Some(netlink::SOCK_DIAG),
     };
     let fd = rustix::net::socket_with(AddressFamily::NETLINK, SocketType::RAW, SocketFlags::CLOEXEC, protocol)?;
     sockopt::set_socket_recv_buffer_size_force(&fd, RECEIVE_QUEUE_BYTES)?;

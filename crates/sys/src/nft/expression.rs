@@ -106,6 +106,10 @@ pub enum Expression {
     ReverseLink {
         into: Register,
     },
+    /// The link that leads to the packet's destination; 0 where none does, and for an address of this host.
+    LinkAhead {
+        into: Register,
+    },
     Constant {
         bytes: Vec<u8>,
         into: Register,
@@ -164,6 +168,7 @@ impl Expression {
             Self::SourceType { into } => numbers(a, "fib", &[(1, into.0), (2, 3), (3, 1)]),
             Self::DestinationType { into } => numbers(a, "fib", &[(1, into.0), (2, 3), (3, 2)]),
             Self::ReverseLink { into } => numbers(a, "fib", &[(1, into.0), (2, 1), (3, 1 | 8)]),
+            Self::LinkAhead { into } => numbers(a, "fib", &[(1, into.0), (2, 1), (3, 2)]),
             Self::Constant { bytes, into } => expression(a, "immediate", |a| {
                 a.be32(1, into.0).nest(2, |a| {
                     a.bytes(1, bytes);
