@@ -2,8 +2,9 @@
 # Makes the examples' images and puts them into a server's store. Needs root, and nothing of the network but the package
 # registries; what was made once is kept under $CORTEN_IMAGE_CACHE, so that a second run takes a moment.
 #
-#   examples/images.sh [--data-dir D] [IMAGE...]     images: busybox admin www blog (all by default)
+#   examples/images.sh [--install] [--data-dir D] [IMAGE...]     images: busybox admin www blog (all by default)
 #
+# With --install it installs the Debian packages that it misses; else it says which.
 # $CORTEN is the program (default: the newest one that cargo has built, or the one on PATH).
 set -euo pipefail
 
@@ -19,8 +20,17 @@ fail() {
   exit 1
 }
 
+install=
+
 need() { # PROGRAM PACKAGE
-  command -v "$1" >/dev/null || fail "$1 is missing; apt-get install -y $2"
+  command -v "$1" >/dev/null || provide "$1" "$2"
+}
+
+provide() { # WHAT PACKAGE
+  [ -n "$install" ] || fail "$1 is missing; apt-get install -y $2 (or examples/images.sh --install)"
+  echo "installing $2" >&2
+  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "$2"; } >&2 ||
+    fail "$2 cannot be installed; see above"
 }
 
 program() {
@@ -75,7 +85,7 @@ admin_root() { # FOLDER
 }
 
 www_root() { # FOLDER
-  need cargo "cargo (or Rust by rustup)"
+  command -v cargo >/dev/null || fail "cargo is missing; install Rust by rustup"
   local triple
   triple=$(uname -m)-unknown-linux-musl
   if command -v rustup >/dev/null && ! rustup target list --installed | grep -qx "$triple"; then
@@ -100,8 +110,10 @@ python_base() { # FOLDER
 blog_root() { # FOLDER
   local base
   base=$(uses='' cached python-base python_base)
+  need python3 python3-venv
+  python3 -c 'import ensurepip, venv' 2>/dev/null || provide "Python's venv" python3-venv
   rm -rf "$cache/venv"
-  python3 -m venv "$cache/venv" || fail "Python's venv is missing; apt-get install -y python3-venv"
+  python3 -m venv "$cache/venv"
   cp -a "$base" "$1"
   mkdir -p "$1/app"
   cp "$here/blog/app.py" "$here/blog/gunicorn.conf.py" "$1/app/"
@@ -160,6 +172,10 @@ while [ $# -gt 0 ]; do
       [ $# -gt 1 ] || fail "--data-dir needs a folder"
       data_dir=$2
       shift 2
+      ;;
+    --install)
+      install=1
+      shift
       ;;
     busybox | admin | www | blog)
       images+=("$1")

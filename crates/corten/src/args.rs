@@ -36,6 +36,9 @@ pub struct Up {
     /// Where everything is kept.
     #[arg(long, value_name = "D", default_value = "/var/lib/corten")]
     pub data_dir: PathBuf,
+    /// Make the images of the repository's example shop and run it.
+    #[arg(long)]
+    pub demo: bool,
     /// This server's node name [default: its host name].
     #[arg(long, value_name = "N")]
     pub name: Option<String>,

@@ -5,6 +5,7 @@ pub mod args;
 pub mod certificates;
 pub mod controllers;
 pub mod datadir;
+pub mod demo;
 pub mod dial;
 pub mod edge;
 pub mod files;

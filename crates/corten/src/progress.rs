@@ -21,6 +21,11 @@ impl Progress {
     pub fn done(&self, kubeconfig: &Path) -> io::Result<()> {
         line(&format!("ready in {} ms, kubeconfig {}", self.0.elapsed().as_millis(), kubeconfig.display()))
     }
+
+    /// The demo runs.
+    pub fn demo(&self, urls: &[String]) -> io::Result<()> {
+        line(&format!("demo ready after {} s: {}", self.0.elapsed().as_secs(), urls.join(" ")))
+    }
 }
 
 fn line(text: &str) -> io::Result<()> {

@@ -21,6 +21,7 @@ use crate::api::{self, Base};
 use crate::args::{self, Controllers, Up};
 use crate::certificates::{Certificates, Users};
 use crate::datadir::{DataDir, RUN};
+use crate::demo::Demo;
 use crate::dial::Connections;
 use crate::edge::doors::Doors;
 use crate::edge::publish::Publisher;
@@ -44,6 +45,7 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
     let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
     let random = Random::system();
     let dir = DataDir::open(&settings.data_dir, &random)?;
+    let demo = if settings.demo { Some(Demo::find(settings)?) } else { None };
     let ranges = Ranges::open(settings, dir.instance())?;
     let listener = preflight::listen(settings.listen, "--listen ADDR:PORT")?;
     let doors = match settings.controllers {
@@ -56,7 +58,7 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
     };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
     let site = Site::new(settings, &dir, ranges, clock, random);
-    runtime.block_on(serve(&site, listener, doors, progress))?;
+    runtime.block_on(serve(&site, listener, doors, demo, progress))?;
     node::leave(&dir);
     Ok(())
 }
@@ -65,6 +67,7 @@ async fn serve(
     site: &Site<'_>,
     listener: TcpListener,
     edge_doors: Option<Doors>,
+    demo: Option<Demo>,
     progress: Progress,
 ) -> anyhow::Result<()> {
     let mut terminate = signal(SignalKind::terminate())?;
@@ -116,18 +119,29 @@ async fn serve(
         let pods = node::start(site, &inside, Node { traffic, listener, identity }).await?.all().len();
         progress.part("node", &format!("{}, {pods} pods", site.name))?;
     }
+    let mut edge = None;
     if let Some(doors) = edge_doors {
-        progress.part("edge", &start_edge(site, &inside, doors).await?)?;
+        let url = start_edge(site, &inside, doors).await?;
+        progress.part("edge", &url)?;
+        edge = Some(url);
     }
     let users = Users { tls, connections, node };
     tasks.spawn("certificates", certificates.keep(in_use, users, clock.clone(), tasks.stopped()));
     progress.done(&kubeconfig)?;
 
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-    drain(tasks, &*store).await
+    let shown = async {
+        if let Some(demo) = demo {
+            progress.demo(&demo.start(up, &inside, edge.as_deref().unwrap_or_default()).await?)?;
+        }
+        std::future::pending().await
+    };
+    let ended = tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        _ = interrupt.recv() => Ok(()),
+        failed = shown => failed,
+    };
+    drain(tasks, &*store).await?;
+    ended
 }
 
 /// Starts the controllers that this server has, and gives their number.

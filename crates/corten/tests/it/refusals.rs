@@ -48,6 +48,26 @@ fn overlapping_cidrs() {
 }
 
 #[test]
+fn a_demo_that_lacks_a_part_or_its_sources() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let refused = |command: &mut std::process::Command| {
+        let output = command.arg("--demo").output().expect("it runs");
+        assert!(!output.status.success());
+        String::from_utf8(output.stderr).expect("text")
+    };
+    let text = refused(&mut crate::process::command(dir.path(), ANY));
+    assert!(text.contains("the demo needs every part of a server; leave out --controllers none"), "{text}");
+    let elsewhere = tempfile::tempdir().expect("a directory");
+    let program = elsewhere.path().join("corten");
+    std::fs::copy(env!("CARGO_BIN_EXE_corten"), &program).expect("copied");
+    let mut command = std::process::Command::new(&program);
+    command.current_dir(&elsewhere).env_remove("CARGO_MANIFEST_DIR").args(["up", "--data-dir"]).arg(dir.path());
+    let text = refused(&mut command);
+    assert!(text.contains("run it in a checkout: cargo run --release -- up --demo"), "{text}");
+    assert_eq!(std::fs::read_dir(dir.path().join("store")).expect("listed").count(), 0, "nothing was started");
+}
+
+#[test]
 fn a_clock_offset_that_is_no_number() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = crate::process::command(dir.path(), ANY);
