@@ -1,17 +1,18 @@
-//! Corten's API server against the real one, interleaved in one run: the same load on the same machine, alternately,
-//! so that what else the machine does falls on both. Prints a Markdown table; judges nothing.
+//! Figures: the API server, a node, the edge. Where there is a peer it gets the same load in the same run, alternately, so that
+//! what else the machine does falls on both. Each prints Markdown tables and judges nothing.
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
-use std::{env, fs};
+mod api;
+mod census;
+mod edge;
+mod figures;
+mod node;
 
-use anyhow::{Context, Result, ensure};
-use clap::Args;
-use serde_json::Value;
+use std::env;
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use crate::kubeconfig::Endpoint;
-use crate::server::{Flush, Server};
+use anyhow::{Context as _, Result, ensure};
+use clap::{Args, Subcommand};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -19,162 +20,41 @@ pub(crate) struct Arguments {
     #[arg(long)]
     programs: PathBuf,
     /// The program under test; by default the one built for release.
-    #[arg(long)]
+    #[arg(long, global = true)]
     corten: Option<PathBuf>,
-    /// How often each server gets the whole load.
-    #[arg(long, default_value_t = 5)]
-    rounds: usize,
-    /// Objects a round.
-    #[arg(long, default_value_t = 2000)]
-    objects: usize,
-    /// Clients at one time.
-    #[arg(long, default_value_t = 32)]
-    clients: usize,
+    #[command(subcommand)]
+    what: What,
 }
 
-/// What one operation cost in one round.
-#[derive(Clone, Copy)]
-struct Cost {
-    per_second: f64,
-    p50_ms: f64,
-    p99_ms: f64,
-    /// Of all processes of the server.
-    cpu_ms: f64,
+#[derive(Subcommand)]
+enum What {
+    /// Objects over TLS, against kube-apiserver with etcd.
+    Api(api::Arguments),
+    /// Starts, what an idle node costs, pods from their creation to Ready.
+    Node(node::Arguments),
+    /// Requests through the edge, against nginx.
+    Edge(edge::Arguments),
 }
-
-/// The operations in the order in which the load makes them, with their cost in every round.
-type Costs = BTreeMap<(usize, String), Vec<Cost>>;
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let real = Server::real(&arguments.programs, Flush::Durable, &[]).await?;
-    let corten = Server::corten(&program(&arguments)?, &["--controllers", "none"])?;
-    println!(
-        "{} rounds of {} objects of 1 KiB, {} clients over one HTTP/2 connection",
-        arguments.rounds, arguments.objects, arguments.clients
-    );
-    println!("memory before (PSS): corten {:.0} MiB, kubernetes {:.0} MiB", pss_mib(&corten)?, pss_mib(&real)?);
-    let (mut of_real, mut of_corten) = (Costs::new(), Costs::new());
-    for round in 0..arguments.rounds {
-        for (server, costs) in [(&corten, &mut of_corten), (&real, &mut of_real)] {
-            load(&arguments, server, round, costs).with_context(|| format!("the load on {}", server.name))?;
-        }
+    let corten = program(arguments.corten)?;
+    match arguments.what {
+        What::Api(own) => api::run(&corten, &arguments.programs, own).await,
+        What::Node(own) => node::run(corten, &arguments.programs, own).await,
+        What::Edge(own) => edge::run(&corten, &arguments.programs, own).await,
     }
-    println!("memory after (PSS): corten {:.0} MiB, kubernetes {:.0} MiB\n", pss_mib(&corten)?, pss_mib(&real)?);
-    table(&of_corten, &of_real)?;
-    corten.stop()?;
-    real.stop()?;
-    Ok(ExitCode::SUCCESS)
 }
 
 /// `release/corten` beside the folder of this program, if no other is named.
-fn program(arguments: &Arguments) -> Result<PathBuf> {
-    if let Some(program) = &arguments.corten {
-        return Ok(program.clone());
-    }
-    let own = env::current_exe()?;
-    let target = own.ancestors().nth(2).context("this program lies in a folder of the target directory")?;
-    Ok(target.join("release/corten"))
-}
-
-/// One round on one server.
-fn load(arguments: &Arguments, server: &Server, round: usize, costs: &mut Costs) -> Result<()> {
-    let endpoint = Endpoint::read(&server.kubeconfig)?;
-    let folder = tempfile::tempdir()?;
-    let file = |name: &str, pem: &[u8]| -> Result<String> {
-        let path = folder.path().join(name);
-        fs::write(&path, pem)?;
-        Ok(path.display().to_string())
+fn program(given: Option<PathBuf>) -> Result<PathBuf> {
+    let program = match given {
+        Some(program) => program,
+        None => {
+            let own = env::current_exe()?;
+            let target = own.ancestors().nth(2).context("this program lies in a folder of the target directory")?;
+            target.join("release/corten")
+        }
     };
-    let pids: Vec<String> = server.pids().map(|(name, pid)| format!("{name}={pid}")).collect();
-    let mut command = Command::new(arguments.programs.join("apiload"));
-    command.args(["--json", "--server", &format!("https://{}", endpoint.address)]);
-    command.args(["--ca", &file("ca", &endpoint.ca_pem)?, "--cert", &file("certificate", &endpoint.certificate_pem)?]);
-    command.args(["--key", &file("key", &endpoint.key_pem)?, "--pids", &pids.join(",")]);
-    command.args(["--n", &arguments.objects.to_string(), "--concurrency", &arguments.clients.to_string()]);
-    command.args(["--namespace", &format!("load-{round}"), "crud"]);
-    let output = command.output().context("cannot start apiload")?;
-    ensure!(output.status.success(), "apiload: {}: {}", output.status, String::from_utf8_lossy(&output.stderr));
-    for (index, line) in String::from_utf8(output.stdout)?.lines().enumerate() {
-        let result: Value = serde_json::from_str(line).with_context(|| format!("apiload printed {line:?}"))?;
-        ensure!(number(&result, "errors")? == 0.0, "operations failed: {line}");
-        let name = result["test"].as_str().context("a result has a name")?.to_owned();
-        costs.entry((index, name)).or_default().push(cost(&result)?);
-    }
-    Ok(())
-}
-
-fn cost(result: &Value) -> Result<Cost> {
-    let fields = result.as_object().context("a result is an object")?;
-    let cpu = fields.iter().filter(|(key, _)| key.starts_with("cpu_ms_per_op_"));
-    let cpu: Option<f64> = cpu.map(|(_, value)| value.as_f64()).sum();
-    Ok(Cost {
-        per_second: number(result, "ops_s")?,
-        p50_ms: number(result, "p50_ms")?,
-        p99_ms: number(result, "p99_ms")?,
-        cpu_ms: cpu.context("CPU times are numbers")?,
-    })
-}
-
-fn number(result: &Value, key: &str) -> Result<f64> {
-    result[key].as_f64().with_context(|| format!("the result has no number {key}: {result}"))
-}
-
-fn table(of_corten: &Costs, of_real: &Costs) -> Result<()> {
-    println!(
-        "| operation | ops/s corten | kubernetes | ratio | p50/p99 ms corten | kubernetes | CPU ms/op corten | kubernetes | ratio |"
-    );
-    println!("|---|---|---|---|---|---|---|---|---|");
-    for (operation, own) in of_corten {
-        let other = of_real.get(operation).context("both servers got the same load")?;
-        let pair = |of: fn(&Cost) -> f64| (median(own.iter().map(of)), median(other.iter().map(of)));
-        let ratio = |of: fn(&Cost) -> f64| median(own.iter().zip(other).map(|(own, other)| of(own) / of(other)));
-        let (rate, other_rate) = pair(|cost| cost.per_second);
-        let ((p50, other_p50), (p99, other_p99)) = (pair(|cost| cost.p50_ms), pair(|cost| cost.p99_ms));
-        let (cpu, other_cpu) = pair(|cost| cost.cpu_ms);
-        println!(
-            "| {} | {rate:.0} | {other_rate:.0} | {:.1} | {p50:.1} / {p99:.1} | {other_p50:.1} / {other_p99:.1} | \
-             {cpu:.3} | {other_cpu:.3} | {:.2} |",
-            operation.1,
-            ratio(|cost| cost.per_second),
-            ratio(|cost| cost.cpu_ms),
-        );
-    }
-    Ok(())
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
-}
-
-/// The proportional set size of all processes of a server (proc_pid_smaps_rollup in proc(5)).
-fn pss_mib(server: &Server) -> Result<f64> {
-    let mut kib = 0.0;
-    for (_, pid) in server.pids() {
-        let path = Path::new("/proc").join(pid.to_string()).join("smaps_rollup");
-        let text = fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
-        let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no line Pss:")?;
-        kib += line.trim().trim_end_matches(" kB").parse::<f64>()?;
-    }
-    Ok(kib / 1024.0)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn costs_add_the_processes_of_a_server() {
-        let line =
-            r#"{"test":"create","ops_s":10,"p50_ms":1,"p99_ms":2,"cpu_ms_per_op_api":0.5,"cpu_ms_per_op_etcd":0.25}"#;
-        let cost = cost(&serde_json::from_str(line).unwrap()).unwrap();
-        assert!((cost.cpu_ms - 0.75).abs() < 1e-9);
-        assert!(super::cost(&serde_json::json!({"ops_s": 1})).is_err());
-    }
-
-    #[test]
-    fn the_median_ignores_outliers() {
-        assert!((median([1.0, 100.0, 2.0].into_iter()) - 2.0).abs() < 1e-9);
-    }
+    ensure!(program.is_file(), "{} is not there: cargo build --release -p corten", program.display());
+    Ok(program.canonicalize()?)
 }

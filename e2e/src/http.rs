@@ -4,10 +4,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use bytes::Bytes;
 use corten_stdx::task::Tasks;
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
 use rustls::pki_types::pem::PemObject as _;
@@ -42,6 +43,15 @@ pub(crate) struct Client {
     connector: TlsConnector,
     connection: Option<SendRequest<Full<Bytes>>>,
     tasks: Tasks,
+}
+
+/// An answer that goes on, such as a watch.
+pub(crate) struct Lines {
+    body: Incoming,
+    /// What has come and is no whole line.
+    rest: Vec<u8>,
+    /// Ends with its owner, and the answer with it.
+    _connection: SendRequest<Full<Bytes>>,
 }
 
 impl Request {
@@ -97,18 +107,21 @@ impl Client {
         }
     }
 
+    /// Sends a request whose answer is lines without an end, on a connection of its own.
+    pub(crate) async fn lines(&self, request: &Request) -> Result<Lines> {
+        let mut connection = self.connect().await?;
+        connection.ready().await?;
+        let incoming = connection.send_request(self.outgoing(request)?).await?;
+        ensure!(incoming.status().is_success(), "{} {}: {}", request.method, request.path, incoming.status());
+        Ok(Lines { body: incoming.into_body(), rest: Vec::new(), _connection: connection })
+    }
+
     async fn attempt(&mut self, request: &Request) -> Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) if !connection.is_closed() => connection,
             _ => self.connect().await?,
         };
-        let mut builder = http::Request::builder().method(request.method).uri(&request.path);
-        builder = builder.header("host", &self.address);
-        for (name, value) in &request.headers {
-            builder = builder.header(*name, value);
-        }
-        let outgoing =
-            builder.body(Full::new(Bytes::from(request.body.clone()))).context("the request is malformed")?;
+        let outgoing = self.outgoing(request)?;
         let answer = async {
             connection.ready().await?;
             let incoming = connection.send_request(outgoing).await?;
@@ -126,6 +139,15 @@ impl Client {
         Ok(Answer { code: head.status.as_u16(), headers, body })
     }
 
+    fn outgoing(&self, request: &Request) -> Result<http::Request<Full<Bytes>>> {
+        let mut builder = http::Request::builder().method(request.method).uri(&request.path);
+        builder = builder.header("host", &self.address);
+        for (name, value) in &request.headers {
+            builder = builder.header(*name, value);
+        }
+        builder.body(Full::new(Bytes::from(request.body.clone()))).context("the request is malformed")
+    }
+
     async fn connect(&self) -> Result<SendRequest<Full<Bytes>>> {
         let stream = TcpStream::connect(&self.address).await.with_context(|| format!("no one at {}", self.address))?;
         stream.set_nodelay(true)?;
@@ -138,5 +160,21 @@ impl Client {
             }
         });
         Ok(connection)
+    }
+}
+
+impl Lines {
+    /// The next line, when it comes.
+    pub(crate) async fn next(&mut self) -> Result<Vec<u8>> {
+        loop {
+            if let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
+                let after = self.rest.split_off(end + 1);
+                return Ok(std::mem::replace(&mut self.rest, after));
+            }
+            let frame = self.body.frame().await.context("the answer has ended")??;
+            if let Some(data) = frame.data_ref() {
+                self.rest.extend_from_slice(data);
+            }
+        }
     }
 }

@@ -8,6 +8,7 @@ mod http;
 mod kubeconfig;
 mod load;
 mod process;
+mod sandbox;
 mod server;
 mod spine;
 
@@ -33,7 +34,7 @@ enum Verb {
     Differential(differential::Arguments),
     /// Real clients, as they come, against Corten.
     Clients(clients::Arguments),
-    /// The same load on the real Kubernetes and on Corten, alternately; prints a table.
+    /// Figures, with the peer in the same run where there is one; prints tables.
     Bench(bench::Arguments),
     /// Everything on this machine: the shop of `examples/`, kubectl, kills, a rollout under load, the purge.
     Spine(spine::Arguments),

@@ -5,27 +5,23 @@
 //! The steps build on each other and run in order; `--focus` names the last one that is wanted.
 
 mod heal;
-mod node;
+pub(crate) mod node;
 mod rollout;
 mod shop;
 mod traces;
 mod verbs;
 
-use std::env;
-use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
+use crate::sandbox;
 use crate::server::corten_program;
 use node::Node;
 use traces::Traces;
-
-/// Set in the process that is in its own namespaces.
-const INSIDE: &str = "CORTEN_E2E_INSIDE";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -43,33 +39,18 @@ pub(crate) struct Arguments {
     focus: Option<String>,
 }
 
-/// A server's usual network: loopback, and a link with an address, whose other end is nobody's.
-const NETWORK: [&str; 8] = [
-    "link set lo up",
-    "link add up0 type veth peer name up1",
-    "link set up0 addrgenmode none",
-    "link set up1 addrgenmode none",
-    "address add 192.0.2.2/24 dev up0",
-    "link set up0 up",
-    "link set up1 up",
-    "route add default via 192.0.2.1",
-];
-
 /// Names of the steps, in their order.
 const STEPS: [&str; 8] = ["up", "shop", "verbs", "streams", "heal", "control-kills", "edge-kill", "rollout"];
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    if env::var_os(INSIDE).is_none() {
+    if !sandbox::is_inside() {
         let folder = tempfile::tempdir()?;
-        node::make_images(&corten_program(arguments.corten.clone())?, folder.path())?;
-        return enter();
+        node::make_images(&corten_program(arguments.corten.clone())?, folder.path(), &[])?;
+        return sandbox::enter();
     }
-    for line in NETWORK {
-        let done = Command::new("ip").args(line.split(' ')).status().context("ip (iproute2)")?;
-        ensure!(done.success(), "ip {line}: {done}");
-    }
+    sandbox::network()?;
     let before = Traces::take()?;
-    let mut node = Node::new(corten_program(arguments.corten.clone())?, &arguments)?;
+    let mut node = Node::new(corten_program(arguments.corten.clone())?, &arguments.programs)?;
     let mut outcome = Ok(());
     for name in STEPS {
         outcome = step(name, &mut node, &arguments).await;
@@ -87,15 +68,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         println!("{error:#}");
     }
     Ok(if outcome.is_ok() && purged.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
-}
-
-/// Runs this program again where nobody else's network is.
-fn enter() -> Result<ExitCode> {
-    let own = env::current_exe()?;
-    let mut inside = Command::new("unshare");
-    inside.args(["--net", "--mount", "--propagation", "private", "--"]).arg(own).args(env::args_os().skip(1));
-    let error = inside.env(INSIDE, "1").exec();
-    Err(error).context("unshare (util-linux)")
 }
 
 async fn step(name: &str, node: &mut Node, arguments: &Arguments) -> Result<()> {

@@ -22,7 +22,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   e2e     real clients against Corten; arguments go through (--focus, --help)
   spine   the examples' shop on this machine: kubectl, kills, a rollout under load, the purge; arguments go through (--focus, --help)
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
-  bench   the same load on the real Kubernetes and on Corten, alternately; arguments go through (--rounds, --help)
+  bench   figures: api, node, edge, runtime or scheduler, with the peer in the same run; arguments go through (--rounds, --help)
 ";
 
 fn main() -> ExitCode {

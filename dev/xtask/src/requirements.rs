@@ -64,6 +64,17 @@ pub(crate) const TEST: [Requirement; 8] = [
     },
 ];
 
+/// What the edge is measured with.
+pub(crate) const EDGE_BENCH: [Requirement; 2] = [
+    Requirement {
+        what: "nginx (the edge's peer)",
+        probe: ("nginx", &["-v"]),
+        least: None,
+        get: "apt-get install -y nginx",
+    },
+    Requirement { what: "wrk (the load)", probe: ("which", &["wrk"]), least: None, get: "apt-get install -y wrk" },
+];
+
 /// An error that lists everything that is missing and how to get it.
 pub(crate) fn check(requirements: &[Requirement]) -> Result<()> {
     let missing: Vec<String> = requirements.iter().filter_map(Requirement::missing).collect();

@@ -25,10 +25,30 @@ pub(crate) fn spine(arguments: &[String]) -> Result<()> {
     run("spine", arguments)
 }
 
-/// The load of the benchmark on both servers, Corten built for release. It takes its own arguments.
+/// What the crates measure of themselves.
+const OWN: [(&str, &[&str]); 2] = [
+    ("runtime", &["-p", "corten-runtime", "--bin", "start-bench"]),
+    ("scheduler", &["-p", "corten-scheduler", "--example", "scheduler-load"]),
+];
+
+/// Figures of one part, built for release: `api`, `node`, `edge`, or what a crate measures of itself. The part takes its own
+/// arguments.
 pub(crate) fn bench(arguments: &[String]) -> Result<()> {
+    let (part, rest) = arguments.split_first().map_or(("", &[][..]), |(first, rest)| (first.as_str(), rest));
+    if let Some((_, program)) = OWN.iter().find(|(name, _)| *name == part) {
+        let mut command = cargo(&["run", "--quiet", "--release"]);
+        command.args(*program).arg("--").args(rest);
+        return step::run(command);
+    }
     requirements::check(&requirements::TEST)?;
-    let programs = programs(&["etcd", "kube-apiserver", "apiload"])?;
+    let programs = match part {
+        "api" => programs(&["etcd", "kube-apiserver", "apiload"])?,
+        "edge" => {
+            requirements::check(&requirements::EDGE_BENCH)?;
+            programs(&["kubectl"])?
+        }
+        _ => programs(&["kubectl"])?,
+    };
     step::run(cargo(&["build", "--quiet", "--release", "-p", "corten"]))?;
     let mut command = cargo(&["run", "--quiet", "-p", "corten-e2e", "--", "bench", "--programs", &programs]);
     command.args(arguments);

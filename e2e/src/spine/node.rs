@@ -1,5 +1,7 @@
 //! One server: its data directory, its control process, and kubectl for it.
 
+use std::ffi::OsStr;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -8,36 +10,60 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::Arguments;
 use crate::process::{Process, wait};
 
 /// What nothing in these tests takes, even on a busy machine.
-pub(super) const LIMIT: Duration = Duration::from_secs(60);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
-pub(super) struct Node {
+/// The node's name in its cluster.
+pub(crate) const NAME: &str = "e2e";
+
+pub(crate) struct Node {
     program: PathBuf,
     kubectl: PathBuf,
     folder: TempDir,
+    /// What starts the program: words before its own.
+    prefix: Vec<String>,
     control: Option<Process>,
 }
 
 impl Node {
-    pub(super) fn new(program: PathBuf, arguments: &Arguments) -> Result<Self> {
-        let kubectl = arguments.programs.join("kubectl");
-        Ok(Self { program, kubectl, folder: tempfile::tempdir()?, control: None })
+    /// `programs` is where kubectl is.
+    pub(crate) fn new(program: PathBuf, programs: &Path) -> Result<Self> {
+        let kubectl = programs.join("kubectl");
+        Ok(Self { program, kubectl, folder: tempfile::tempdir()?, prefix: Vec::new(), control: None })
     }
 
-    pub(super) fn data(&self) -> PathBuf {
+    /// Control is started by this command, which runs what follows it.
+    pub(crate) fn started_by(&mut self, prefix: &[&str]) {
+        self.prefix = prefix.iter().map(ToString::to_string).collect();
+    }
+
+    pub(crate) fn program(&self) -> &Path {
+        &self.program
+    }
+
+    /// What links, groups and sockets of this server are called by.
+    pub(crate) fn instance(&self) -> Result<String> {
+        Ok(fs::read_to_string(self.data().join("instance"))?.trim().to_owned())
+    }
+
+    /// Control's process.
+    pub(crate) fn control(&mut self) -> Result<&mut Process> {
+        self.control.as_mut().context("control runs")
+    }
+
+    pub(crate) fn data(&self) -> PathBuf {
         self.folder.path().join("data")
     }
 
     /// Where the edge is.
-    pub(super) fn edge(&self) -> SocketAddr {
+    pub(crate) fn edge(&self) -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 80))
     }
 
     /// Starts control and waits until it says that everything is ready.
-    pub(super) fn up(&mut self) -> Result<()> {
+    pub(crate) fn up(&mut self) -> Result<()> {
         self.start()?;
         let control = self.control.as_mut().context("started")?;
         wait(LIMIT, || {
@@ -51,49 +77,51 @@ impl Node {
     }
 
     /// Starts control and does not wait.
-    pub(super) fn start(&mut self) -> Result<()> {
-        let mut command = Command::new(&self.program);
-        command.arg("up").arg("--data-dir").arg(self.data()).args(["--listen", "127.0.0.1:6443", "--name", "e2e"]);
+    pub(crate) fn start(&mut self) -> Result<()> {
+        let mut words = self.prefix.iter().map(OsStr::new).chain([self.program.as_os_str()]);
+        let mut command = Command::new(words.next().context("a command has a word")?);
+        command.args(words);
+        command.arg("up").arg("--data-dir").arg(self.data()).args(["--listen", "127.0.0.1:6443", "--name", NAME]);
         self.control = Some(Process::start("corten", &command, self.folder.path())?);
         Ok(())
     }
 
     /// Kills control without warning.
-    pub(super) fn kill(&mut self) -> Result<()> {
+    pub(crate) fn kill(&mut self) -> Result<()> {
         // Dropping a process kills it and waits for its end.
         self.control.take().map(drop).context("control runs")
     }
 
-    pub(super) fn corten(&self, verb: &[&str]) -> Result<String> {
+    pub(crate) fn corten(&self, verb: &[&str]) -> Result<String> {
         let mut command = Command::new(&self.program);
         command.args(verb).arg("--data-dir").arg(self.data());
         text(&mut command)
     }
 
     /// What kubectl prints; an error if it fails.
-    pub(super) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
+    pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         text(self.command(arguments))
     }
 
     /// kubectl as a command of its own.
-    pub(super) fn command(&self, arguments: &[&str]) -> Command {
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
         command.args(arguments).env("KUBECONFIG", self.data().join("admin.kubeconfig")).env("HOME", self.folder.path());
         command
     }
 
-    /// Makes the images of the examples and puts them into the node's store.
-    pub(super) fn images(&self) -> Result<String> {
-        make_images(&self.program, &self.data())
+    /// Makes images of the examples, all if none is named, and puts them into the node's store.
+    pub(crate) fn images(&self, names: &[&str]) -> Result<String> {
+        make_images(&self.program, &self.data(), names)
     }
 
     /// A field of an object, by kubectl's JSONPath.
-    pub(super) fn field(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
+    pub(crate) fn field(&self, namespace: &str, object: &str, path: &str) -> Result<String> {
         self.kubectl(&["-n", namespace, "get", object, "-o", &format!("jsonpath={path}")])
     }
 
     /// Asks kubectl until the answer is right.
-    pub(super) fn until(&self, arguments: &[&str], right: impl Fn(&str) -> bool) -> Result<String> {
+    pub(crate) fn until(&self, arguments: &[&str], right: impl Fn(&str) -> bool) -> Result<String> {
         let mut last = String::new();
         let found = wait(LIMIT, || {
             last = match self.kubectl(arguments) {
@@ -107,7 +135,7 @@ impl Node {
     }
 
     /// What helps to understand a failure.
-    pub(super) fn report(&self) -> Result<String> {
+    pub(crate) fn report(&self) -> Result<String> {
         let mut parts = Vec::new();
         for arguments in [
             &["get", "pods,services,endpointslices,ingresses", "-A", "-o", "wide"][..],
@@ -123,7 +151,7 @@ impl Node {
     }
 
     /// Ends control and removes everything.
-    pub(super) fn purge(&mut self) -> Result<()> {
+    pub(crate) fn purge(&mut self) -> Result<()> {
         if let Some(mut control) = self.control.take() {
             control.stop()?;
         }
@@ -135,16 +163,16 @@ impl Node {
         Ok(())
     }
 
-    pub(super) fn example(name: &str) -> String {
+    pub(crate) fn example(name: &str) -> String {
         let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../examples");
         examples.join(name).display().to_string()
     }
 }
 
 /// Runs the script of the examples: what it has made once it keeps, and then needs no network.
-pub(super) fn make_images(program: &Path, data: &Path) -> Result<String> {
+pub(crate) fn make_images(program: &Path, data: &Path, names: &[&str]) -> Result<String> {
     let mut command = Command::new(Node::example("images.sh"));
-    text(command.env("CORTEN", program).arg("--data-dir").arg(data))
+    text(command.env("CORTEN", program).arg("--data-dir").arg(data).args(names))
 }
 
 fn text(command: impl std::borrow::BorrowMut<Command>) -> Result<String> {

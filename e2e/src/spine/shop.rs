@@ -13,7 +13,7 @@ pub(super) const NAMESPACE: &str = "shop";
 
 /// Imports the images, applies the manifests, waits for Ready, and asks every host through the edge.
 pub(super) async fn deploy(node: &mut Node) -> Result<()> {
-    node.images()?;
+    node.images(&[])?;
     node.kubectl(&["apply", "-f", &Node::example("shop")])?;
     let deployments = node.kubectl(&["-n", NAMESPACE, "get", "deployments", "-o", "name"])?;
     ensure!(deployments.lines().count() >= 3, "the shop has too few parts: {deployments}");

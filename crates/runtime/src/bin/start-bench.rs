@@ -1,12 +1,14 @@
 //! How long a container takes from the request to the news of its end, by our runtime and by runc, alternately: `/bin/true`
-//! with the same limits and the same filter of system calls. One line a kind: median and 99th percentile in microseconds.
+//! with the same limits and the same filter of system calls, which is ours of every container, given to both as a file in the
+//! field's JSON. Prints a row a kind; ratios are taken round by round.
 //!
-//! `start-bench ROOT PROFILE [ROUNDS]`: ROOT is a folder with the container's files, PROFILE a seccomp profile in the
-//! field's JSON. What it makes lies in a folder of the system's temporary directory and in control groups of its own.
+//! `start-bench [ROUNDS]`; needs root, runc and a busybox that is linked statically. What it makes lies in a folder of the
+//! system's temporary directory and in control groups of its own.
 
 use std::env;
 use std::error::Error;
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::Duration;
@@ -29,17 +31,17 @@ const LIMIT: Duration = Duration::from_secs(30);
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
-    let (root, profile, rounds) = match arguments.as_slice() {
-        [root, profile] => (root, profile, Ok(ROUNDS)),
-        [root, profile, rounds] => (root, profile, rounds.parse()),
+    let rounds = match arguments.as_slice() {
+        [] => Ok(ROUNDS),
+        [rounds] => rounds.parse(),
         _ => {
-            eprintln!("usage: start-bench ROOT PROFILE [ROUNDS]");
+            eprintln!("usage: start-bench [ROUNDS]");
             return ExitCode::FAILURE;
         }
     };
     let done = rounds.map_err(Failure::from).and_then(|rounds| {
         let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-        runtime.block_on(measure(Path::new(root), Path::new(profile), rounds))
+        runtime.block_on(measure(rounds))
     });
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -50,28 +52,95 @@ fn main() -> ExitCode {
     }
 }
 
-async fn measure(root: &Path, profile: &Path, rounds: usize) -> Result<(), Failure> {
+async fn measure(rounds: usize) -> Result<(), Failure> {
     let instance = format!("bench{}", std::process::id());
     let folder = env::temp_dir().join(format!("corten-{instance}"));
     fs::create_dir(&folder)?;
-    let measured = rows(root, profile, rounds, &instance, &folder).await;
+    let measured = match files(&folder) {
+        Ok(()) => rows(rounds, &instance, &folder).await,
+        Err(error) => Err(error),
+    };
     fs::remove_dir_all(&folder)?;
     Hierarchies::detect()?.group(format!("corten-{instance}")).remove_all()?;
-    for (name, mut times) in measured? {
-        times.sort_unstable();
-        let at = |part: usize| times[(times.len() - 1) * part / 100].as_micros();
-        println!("{name}\tp50 {} us\tp99 {} us\tn {}", at(50), at(99), times.len());
+    let measured = measured?;
+    let [.., (_, runc)] = &measured;
+    println!(
+        "| `/bin/true`, created to its end known, ms | p50 | p99 | of runc's, p50 [p10–p90] | n |\n|---|---|---|---|---|"
+    );
+    for (name, times) in &measured {
+        let took = Sorted::of(times.iter().map(|time| time.as_secs_f64() * 1e3));
+        let ratio = Sorted::of(times.iter().zip(runc).map(|(own, other)| own.as_secs_f64() / other.as_secs_f64()));
+        let [p10, p50, p90] = [10, 50, 90].map(|percent| ratio.at(percent));
+        let n = times.len();
+        println!("| {name} | {:.2} | {:.2} | {p50:.2} [{p10:.2}–{p90:.2}] | {n} |", took.at(50), took.at(99));
     }
     Ok(())
 }
 
+struct Sorted(Vec<f64>);
+
+impl Sorted {
+    fn of(values: impl Iterator<Item = f64>) -> Self {
+        let mut values: Vec<f64> = values.collect();
+        values.sort_by(f64::total_cmp);
+        Self(values)
+    }
+
+    /// The value that so many per cent do not exceed; not a number where there is none.
+    fn at(&self, percent: usize) -> f64 {
+        let rank = (self.0.len() * percent).div_ceil(100).max(1) - 1;
+        self.0.get(rank).copied().unwrap_or(f64::NAN)
+    }
+}
+
+/// The container's files and the profile.
+fn files(folder: &Path) -> Result<(), Failure> {
+    let root = folder.join("root");
+    for name in ["bin", "dev", "proc", "sys"] {
+        fs::create_dir_all(root.join(name))?;
+    }
+    let path = env::var_os("PATH").unwrap_or_default();
+    let found = env::split_paths(&path).map(|place| place.join("busybox")).find(|file| file.is_file());
+    let busybox = found.ok_or("busybox is missing; apt-get install -y busybox-static")?;
+    fs::copy(busybox, root.join("bin/busybox"))?;
+    symlink("busybox", root.join("bin/true"))?;
+    Ok(fs::write(folder.join("profile.json"), profile().to_string())?)
+}
+
+/// The filter of a container without special capabilities, as a file.
+fn profile() -> Value {
+    let table = include_str!("../seccomp/default.txt");
+    let rows = table.lines().filter_map(|row| row.strip_prefix("- "));
+    let names: Vec<&str> = rows.flat_map(|row| row.split(' ')).collect();
+    let argument = |name: &str, op: &str, value: u64, other: u64| {
+        json!({"names": [name], "action": "SCMP_ACT_ALLOW",
+            "args": [{"index": 0, "op": op, "value": value, "valueTwo": other}]})
+    };
+    json!({
+        "defaultAction": "SCMP_ACT_ERRNO",
+        "defaultErrnoRet": 1,
+        "architectures": ["SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"],
+        "syscalls": [
+            {"names": names, "action": "SCMP_ACT_ALLOW"},
+            argument("socket", "SCMP_CMP_NE", 40, 0),
+            argument("personality", "SCMP_CMP_EQ", 0, 0),
+            argument("clone", "SCMP_CMP_MASKED_EQ", 0x7e02_0000, 0),
+            {"names": ["clone3"], "action": "SCMP_ACT_ERRNO", "errnoRet": 38},
+        ],
+    })
+}
+
 type Rows = [(&'static str, Vec<Duration>); 3];
 
-async fn rows(root: &Path, profile: &Path, rounds: usize, instance: &str, folder: &Path) -> Result<Rows, Failure> {
-    let bench = Bench::open(root, profile, instance, folder).await?;
+async fn rows(rounds: usize, instance: &str, folder: &Path) -> Result<Rows, Failure> {
+    let bench = Bench::open(instance, folder).await?;
     let mut events = bench.own.events();
     bench.own.create_pod(&bench.pod("standing")).await?;
-    let mut rows: Rows = [("container", Vec::new()), ("pod and container", Vec::new()), ("runc", Vec::new())];
+    let mut rows: Rows = [
+        ("a container in a standing pod", Vec::new()),
+        ("a container with a pod of its own", Vec::new()),
+        ("runc", Vec::new()),
+    ];
     for round in 0..rounds {
         let watch = Stopwatch::start();
         bench.container("standing", &mut events).await?;
@@ -97,8 +166,8 @@ struct Bench {
 }
 
 impl Bench {
-    async fn open(root: &Path, profile: &Path, instance: &str, folder: &Path) -> Result<Self, Failure> {
-        let root = fs::canonicalize(root)?;
+    async fn open(instance: &str, folder: &Path) -> Result<Self, Failure> {
+        let root = folder.join("root");
         let settings = Settings {
             instance: instance.to_owned(),
             pods: folder.join("pods"),
@@ -122,10 +191,9 @@ impl Bench {
             ..ContainerSpec::default()
         };
         spec.security.no_new_privileges = true;
-        spec.security.seccomp = Seccomp::File(fs::canonicalize(profile)?);
-        let profile = serde_json::from_slice(&fs::read(profile)?)?;
+        spec.security.seccomp = Seccomp::File(folder.join("profile.json"));
         let group = format!("/corten-{instance}-runc");
-        fs::write(folder.join("config.json"), config(&root, &group, &profile).to_string())?;
+        fs::write(folder.join("config.json"), config(&root, &group, &profile()).to_string())?;
         Ok(Self { own: Own::open(settings).await?, spec, folder: folder.to_owned() })
     }
 
