@@ -26,8 +26,8 @@ const KEPT_MAX: usize = 256;
 /// Edges at a time: one that serves and those that are drained.
 const EDGES_MAX: usize = 8;
 
-/// An edge that has served for so long starts again at once; otherwise the wait doubles up to the second.
-const STEADY_NS: u64 = 10_000 * MS;
+/// An edge that has served for so long is started again at once; otherwise the wait doubles from the least to the most.
+const STEADY_NS: u64 = 500 * MS;
 const WAIT_NS_MIN: u64 = 20 * MS;
 const WAIT_NS_MAX: u64 = 5_000 * MS;
 
@@ -67,8 +67,8 @@ struct Edge {
     pidfd: OwnedFd,
     socket: OwnedFd,
     report: OwnedFd,
-    started_ns: u64,
-    is_ready: bool,
+    /// Since when it serves.
+    ready_ns: Option<u64>,
     kill_at_ns: Option<u64>,
 }
 
@@ -197,7 +197,7 @@ impl Holder {
         let names = self.kept.iter().map(|kept| kept.name.clone()).collect();
         let newest = self.edges.last();
         let pid = newest.map_or(0, |edge| edge.pid.unsigned_abs());
-        let ready = newest.is_some_and(|edge| edge.is_ready);
+        let ready = newest.is_some_and(|edge| edge.ready_ns.is_some());
         Held { version: VERSION, names, pid, starts: self.starts, ready, failed: self.failed.clone() }.into()
     }
 
@@ -251,11 +251,11 @@ impl Holder {
         }
     }
 
-    fn start_later(&mut self, lived_ns: u64) {
+    fn start_later(&mut self, served_ns: u64) {
         if self.is_ending {
             return;
         }
-        self.wait_ns = if lived_ns >= STEADY_NS { 0 } else { (self.wait_ns * 2).clamp(WAIT_NS_MIN, WAIT_NS_MAX) };
+        self.wait_ns = if served_ns >= STEADY_NS { 0 } else { (self.wait_ns * 2).clamp(WAIT_NS_MIN, WAIT_NS_MAX) };
         self.start_at_ns = Some(now() + self.wait_ns);
     }
 
@@ -264,10 +264,10 @@ impl Holder {
         let Some(at) = self.edges.iter().position(|edge| u64::from(edge.pid.unsigned_abs()) == pid) else { return };
         let mut buffer = [0; 256];
         let said = sys::receive(&self.edges[at].socket, &mut buffer);
-        if !matches!(said, Ok(Some(_))) || self.edges[at].is_ready {
+        if !matches!(said, Ok(Some(_))) || self.edges[at].ready_ns.is_some() {
             return;
         }
-        self.edges[at].is_ready = true;
+        self.edges[at].ready_ns = Some(now());
         let drain_ms = self.run.as_ref().map_or(0, |running| running.plan.drain_ms);
         self.edges[..at].iter_mut().for_each(|edge| drain(edge, drain_ms));
     }
@@ -286,7 +286,7 @@ impl Holder {
             }
             // One that was being drained for another is not missed; without another, any end is one too early.
             if was_newest {
-                self.start_later(now().saturating_sub(edge.started_ns));
+                self.start_later(edge.ready_ns.map_or(0, |since| now().saturating_sub(since)));
             }
         }
         Ok(())
@@ -305,8 +305,7 @@ impl Running {
             }
             Forked::Parent { pid, pidfd } => {
                 epoll.add(&socket, u64::from(pid.unsigned_abs())).failing(Step::Clone, || "watch".to_owned())?;
-                let started_ns = now();
-                Ok(Edge { pid, pidfd, socket, report, started_ns, is_ready: false, kill_at_ns: None })
+                Ok(Edge { pid, pidfd, socket, report, ready_ns: None, kill_at_ns: None })
             }
         }
     }

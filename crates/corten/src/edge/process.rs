@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufReader, Read as _};
+use std::mem::take;
 use std::net::{TcpListener, UdpSocket};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -43,6 +44,9 @@ struct Things {
     seal: Option<Seal>,
     folder: Option<OwnedFd>,
     listeners: BTreeMap<String, TcpListener>,
+    /// Sockets of names that nobody listens at yet: without zones every name would be refused. Until then queries wait in them.
+    datagrams: Vec<UdpSocket>,
+    connections: Vec<TcpListener>,
     is_serving: bool,
 }
 
@@ -95,10 +99,10 @@ impl State {
                 self.things().listeners.insert(keep.name, TcpListener::from(socket));
             }
             (name, Some(socket)) if name.starts_with(DNS_DATAGRAMS) => {
-                self.names.listen(vec![UdpSocket::from(socket)], Vec::new())?;
+                self.things().datagrams.push(UdpSocket::from(socket));
             }
             (name, Some(socket)) if name.starts_with(DNS_CONNECTIONS) => {
-                self.names.listen(Vec::new(), vec![TcpListener::from(socket)])?;
+                self.things().connections.push(TcpListener::from(socket));
             }
             // For somebody else, or for a later version.
             _ => return Ok(()),
@@ -128,7 +132,7 @@ impl State {
 
     /// Puts the snapshot in force.
     fn load(&self) -> anyhow::Result<()> {
-        let things = self.things();
+        let mut things = self.things();
         let (Some(seal), Some(folder)) = (&things.seal, &things.folder) else { anyhow::bail!("no key or no folder") };
         let file = openat(folder, SNAPSHOT, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty()).context("no snapshot")?;
         let mut bytes = Vec::new();
@@ -139,6 +143,8 @@ impl State {
         }
         if let Some(zones) = &config.dns {
             self.names.apply(&Zones::deserialize(zones).context("zones of DNS")?);
+            let (datagrams, connections) = (take(&mut things.datagrams), take(&mut things.connections));
+            self.names.listen(datagrams, connections)?;
         }
         tracing::debug!(generation = config.generation, "configuration in force");
         Ok(())
