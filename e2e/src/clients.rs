@@ -29,7 +29,7 @@ pub(crate) struct Arguments {
 }
 
 /// What a client says when the server is to be killed and started again.
-const RESTART: &str = "WAIT restart";
+pub(crate) const RESTART: &str = "WAIT restart";
 
 const NAMES: [&str; 5] = ["kubectl-1.36", "kubectl-1.32", "client-go", "python", "kube-rs"];
 
@@ -70,7 +70,7 @@ fn prepare(name: &str, programs: &Path) -> Result<Command> {
     let clients = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients");
     let cache = programs.parent().context("the programs lie in a cache folder")?;
     match name {
-        "client-go" => client_go(&clients, cache),
+        "client-go" => client_go(programs).map(Command::new),
         "python" => python(&clients, cache),
         "kube-rs" => kube_rs(&clients),
         kubectl => {
@@ -82,12 +82,14 @@ fn prepare(name: &str, programs: &Path) -> Result<Command> {
     }
 }
 
-fn client_go(clients: &Path, cache: &Path) -> Result<Command> {
-    let program = cache.join("client-go");
+/// Builds the program beside the folder of the others.
+pub(crate) fn client_go(programs: &Path) -> Result<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("clients/client-go");
+    let program = programs.with_file_name("client-go");
     let mut build = Command::new("go");
     build.args(["build", "-buildvcs=false", "-mod=readonly", "-o"]).arg(&program).arg(".");
-    finish(build.current_dir(clients.join("client-go")).env("CGO_ENABLED", "0"))?;
-    Ok(Command::new(program))
+    finish(build.current_dir(folder).env("CGO_ENABLED", "0"))?;
+    Ok(program)
 }
 
 fn python(clients: &Path, cache: &Path) -> Result<Command> {

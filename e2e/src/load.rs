@@ -1,24 +1,24 @@
 //! A steady load of HTTP/1.1 requests that believes nothing: every response is read whole and its body checked, and a request
 //! without a right answer counts as lost, whatever the reason.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use corten_stdx::clock::Stopwatch;
 use tokio::io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader};
 use tokio::net::TcpStream;
-use tokio::sync::Mutex;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// A request that takes longer is lost.
 const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
-/// Failures that are kept word for word.
-const FAILURES_KEPT: usize = 20;
+/// Failures that an error tells word for word.
+const FAILURES_SHOWN: usize = 20;
 
 /// What is asked, how often, over what kind of connections.
 #[derive(Clone, Debug)]
@@ -41,113 +41,134 @@ pub(crate) struct Load {
 /// A load under way.
 pub(crate) struct Running {
     stop: Arc<AtomicBool>,
-    counts: Arc<Counts>,
-    workers: JoinSet<()>,
+    workers: JoinSet<Vec<Sample>>,
     name: &'static str,
     watch: Stopwatch,
 }
 
-#[derive(Default)]
-struct Counts {
-    sent: AtomicU64,
-    lost: AtomicU64,
-    slowest_us: AtomicU64,
-    failures: Mutex<Vec<String>>,
+/// What became of one request.
+#[derive(Debug)]
+pub(crate) struct Sample {
+    /// Since the load's start.
+    pub(crate) begun: Duration,
+    pub(crate) took: Duration,
+    pub(crate) failure: Option<Failure>,
+}
+
+/// Why a request had no right answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    /// Not even a connection was made.
+    pub(crate) is_refusal: bool,
+    pub(crate) text: String,
 }
 
 /// What became of a load.
 #[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) name: &'static str,
-    pub(crate) sent: u64,
-    pub(crate) lost: u64,
-    pub(crate) requests_per_s: f64,
-    pub(crate) slowest: Duration,
-    pub(crate) failures: Vec<String>,
+    pub(crate) took: Duration,
+    pub(crate) samples: Vec<Sample>,
+}
+
+/// The context of an error that came before there was a connection.
+#[derive(Debug)]
+struct NoConnection;
+
+impl fmt::Display for NoConnection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("connect")
+    }
 }
 
 impl Load {
     /// Begins; ends when told to.
     pub(crate) fn start(self) -> Running {
-        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
+        let stop = Arc::new(AtomicBool::new(false));
         let mut workers = JoinSet::new();
         let period = Duration::from_secs(1) * self.connections / self.requests_per_s.max(1);
-        let name = self.name;
+        let (name, watch) = (self.name, Stopwatch::start());
         let load = Arc::new(self);
         for worker in 0..load.connections {
-            workers.spawn(work(load.clone(), worker, period, stop.clone(), counts.clone()));
+            workers.spawn(work(load.clone(), worker, period, watch, stop.clone()));
         }
-        Running { stop, counts, workers, name, watch: Stopwatch::start() }
+        Running { stop, workers, name, watch }
     }
 }
 
 impl Running {
-    /// Requests that had no right answer so far.
-    pub(crate) fn lost(&self) -> u64 {
-        self.counts.lost.load(Ordering::SeqCst)
+    /// Since its start.
+    pub(crate) fn elapsed(&self) -> Duration {
+        self.watch.elapsed()
     }
 
     pub(crate) async fn stop(mut self) -> Result<Report> {
-        let took_s = self.watch.elapsed().as_secs_f64();
+        let took = self.watch.elapsed();
         self.stop.store(true, Ordering::SeqCst);
+        let mut samples = Vec::new();
         while let Some(ended) = self.workers.join_next().await {
-            ended.context("a worker of the load")?;
+            samples.extend(ended.context("a worker of the load")?);
         }
-        let sent = self.counts.sent.load(Ordering::SeqCst);
-        Ok(Report {
-            name: self.name,
-            sent,
-            lost: self.lost(),
-            requests_per_s: sent as f64 / took_s,
-            slowest: Duration::from_micros(self.counts.slowest_us.load(Ordering::SeqCst)),
-            failures: std::mem::take(&mut *self.counts.failures.lock().await),
-        })
+        samples.sort_unstable_by_key(|sample| sample.begun);
+        Ok(Report { name: self.name, took, samples })
     }
 }
 
 impl Report {
     /// An error that names the first failures, unless nothing was lost.
     pub(crate) fn nothing_lost(&self) -> Result<()> {
-        let Self { name, sent, lost, failures, .. } = self;
-        ensure!(*sent > 0, "{name}: nothing was sent");
-        ensure!(*lost == 0, "{name}: {lost} of {sent} requests were lost; the first:\n  {}", failures.join("\n  "));
+        let failed = |sample: &Sample| sample.failure.as_ref().map(|failure| sample.describe(failure));
+        let failures: Vec<String> = self.samples.iter().filter_map(failed).collect();
+        let (name, sent, lost) = (self.name, self.samples.len(), failures.len());
+        ensure!(sent > 0, "{name}: nothing was sent");
+        let first = &failures[..lost.min(FAILURES_SHOWN)];
+        ensure!(lost == 0, "{name}: {lost} of {sent} requests were lost; the first:\n  {}", first.join("\n  "));
         Ok(())
+    }
+
+    pub(crate) fn requests_per_s(&self) -> f64 {
+        self.samples.len() as f64 / self.took.as_secs_f64()
+    }
+
+    pub(crate) fn slowest(&self) -> Duration {
+        self.samples.iter().map(|sample| sample.took).max().unwrap_or_default()
     }
 }
 
-async fn work(load: Arc<Load>, worker: u32, period: Duration, stop: Arc<AtomicBool>, counts: Arc<Counts>) {
+impl Sample {
+    pub(crate) fn describe(&self, failure: &Failure) -> String {
+        format!("at {} ms, after {} ms: {}", self.begun.as_millis(), self.took.as_millis(), failure.text)
+    }
+}
+
+async fn work(load: Arc<Load>, worker: u32, period: Duration, watch: Stopwatch, stop: Arc<AtomicBool>) -> Vec<Sample> {
     let mut ticks = interval(period);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut connection = None;
-    let mut number = 0_u64;
+    let (mut connection, mut samples) = (None, Vec::new());
     while !stop.load(Ordering::SeqCst) {
         ticks.tick().await;
-        number += 1;
-        let watch = Stopwatch::start();
-        let token = format!("{worker}-{number}");
-        let asked = timeout(ANSWER_LIMIT, load.ask(&mut connection, &token)).await;
-        counts.sent.fetch_add(1, Ordering::SeqCst);
-        let took_us = u64::try_from(watch.elapsed().as_micros()).unwrap_or(u64::MAX);
-        counts.slowest_us.fetch_max(took_us, Ordering::SeqCst);
-        let failure = match asked {
-            Ok(Ok(())) => continue,
-            Ok(Err(error)) => format!("{error:#}"),
-            Err(_) => format!("no answer within {ANSWER_LIMIT:?}"),
+        let begun = watch.elapsed();
+        let token = format!("{worker}-{}", samples.len());
+        let failure = match timeout(ANSWER_LIMIT, load.ask(&mut connection, &token)).await {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                Some(Failure { is_refusal: error.is::<NoConnection>(), text: format!("{token}: {error:#}") })
+            }
+            Err(_) => Some(Failure { is_refusal: false, text: format!("{token}: no answer within {ANSWER_LIMIT:?}") }),
         };
-        connection = None;
-        counts.lost.fetch_add(1, Ordering::SeqCst);
-        let mut failures = counts.failures.lock().await;
-        if failures.len() < FAILURES_KEPT {
-            failures.push(format!("{token} after {} ms: {failure}", took_us / 1000));
+        if failure.is_some() {
+            connection = None;
         }
+        samples.push(Sample { begun, took: watch.elapsed() - begun, failure });
     }
+    samples
 }
 
 impl Load {
     async fn ask(&self, connection: &mut Option<BufReader<TcpStream>>, token: &str) -> Result<()> {
         let mut stream = match connection.take() {
             Some(stream) => stream,
-            None => BufReader::new(TcpStream::connect(self.address).await.context("connect")?),
+            None => BufReader::new(TcpStream::connect(self.address).await.context(NoConnection)?),
         };
         let keep = if self.keep_alive { "" } else { "Connection: close\r\n" };
         let (method, body) = if self.echo { ("POST", token) } else { ("GET", "") };

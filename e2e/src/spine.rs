@@ -4,7 +4,10 @@
 //!
 //! The steps build on each other and run in order; `--focus` names the last one that is wanted.
 
+mod edge;
 mod heal;
+mod informer;
+mod names;
 pub(crate) mod node;
 mod rollout;
 mod shop;
@@ -18,8 +21,10 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
+use crate::clients::client_go;
 use crate::sandbox;
 use crate::server::corten_program;
+use informer::Informer;
 use node::Node;
 use traces::Traces;
 
@@ -40,12 +45,15 @@ pub(crate) struct Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 8] = ["up", "shop", "verbs", "streams", "heal", "control-kills", "edge-kill", "rollout"];
+const STEPS: [&str; 9] =
+    ["up", "shop", "verbs", "streams", "heal", "control-kills", "edge-kill", "rollout", "informer"];
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     if !sandbox::is_inside() {
         let folder = tempfile::tempdir()?;
+        // What comes from package registries is fetched where they can be reached.
         node::make_images(&corten_program(arguments.corten.clone())?, folder.path(), &[])?;
+        client_go(&arguments.programs)?;
         return sandbox::enter();
     }
     sandbox::network()?;
@@ -78,9 +86,13 @@ async fn step(name: &str, node: &mut Node, arguments: &Arguments) -> Result<()> 
         "verbs" => verbs::everyday(node),
         "streams" => verbs::streams(node),
         "heal" => heal::containers_and_pods(node),
-        "control-kills" => heal::control_kills(node, arguments.kills).await,
-        "edge-kill" => heal::edge_kill(node).await,
+        "control-kills" => {
+            node.informer = Some(Informer::start(&node.kubeconfig(), &client_go(&arguments.programs)?)?);
+            heal::control_kills(node, arguments.kills).await
+        }
+        "edge-kill" => edge::kills(node).await,
         "rollout" => rollout::nothing_lost(node).await,
+        "informer" => node.informer.take().context("it was started").and_then(Informer::finish),
         other => anyhow::bail!("no step is called {other}"),
     };
     report(name, &watch, &outcome);

@@ -1,4 +1,4 @@
-//! Kills: of a container, a pod, control at random moments, the edge. What may go on has to go on.
+//! Kills: of a container, a pod, control at random moments. What may go on has to go on.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use corten_stdx::random::Random;
 use rustix::process::{Pid, Signal, kill_process};
 
+use super::names::{ASKED_ONCE, Askers};
 use super::node::Node;
 use super::shop::{HOSTS, NAMESPACE};
 use super::verbs::pod;
@@ -51,7 +52,7 @@ fn containers(uid: &str) -> Result<Vec<i32>> {
     Ok(found)
 }
 
-fn kill(pid: i32) -> Result<()> {
+pub(super) fn kill(pid: i32) -> Result<()> {
     kill_process(Pid::from_raw(pid).context("a process has an id")?, Signal::KILL).context("kill")
 }
 
@@ -85,8 +86,9 @@ pub(super) fn visitors(node: &Node) -> Vec<Running> {
     HOSTS.map(|host| load(host).start()).into()
 }
 
-/// Control dies at random moments, during its start too. Nobody notices; what comes back takes over what runs.
+/// Control dies at random moments, during its start too. No request and no query notices; what comes back takes over what runs.
 pub(super) async fn control_kills(node: &mut Node, times: u32) -> Result<()> {
+    let askers = Askers::start(node)?;
     let before = running(node)?;
     let random = Random::seeded(7);
     let visitors = visitors(node);
@@ -101,48 +103,8 @@ pub(super) async fn control_kills(node: &mut Node, times: u32) -> Result<()> {
     for load in visitors {
         load.stop().await?.nothing_lost()?;
     }
+    askers.go_on(node, ASKED_ONCE)?;
     let after = running(node)?;
     ensure!(before == after, "containers are not what they were:\n{before:#?}\n{after:#?}");
-    Ok(())
-}
-
-/// The edge dies under load: no connection is refused, and new requests are answered soon.
-pub(super) async fn edge_kill(node: &mut Node) -> Result<()> {
-    for _ in 0..5 {
-        let edge = edge_process(node)?;
-        kill(edge)?;
-        let load = Load {
-            name: "after the edge's death",
-            address: node.edge(),
-            host: HOSTS[0].0.to_owned(),
-            path: "/".to_owned(),
-            echo: false,
-            expect: HOSTS[0].1.to_owned(),
-            keep_alive: false,
-            connections: 8,
-            requests_per_s: 400,
-        };
-        let running = load.start();
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        let report = running.stop().await?;
-        report.nothing_lost()?;
-        ensure!(report.slowest < Duration::from_secs(3), "a request waited {:?}", report.slowest);
-        ensure!(edge_process(node)? != edge, "the edge was not killed");
-    }
-    Ok(())
-}
-
-/// The process that runs `corten edge` for this data directory.
-fn edge_process(node: &Node) -> Result<i32> {
-    let own = fs::read_link("/proc/self/ns/net")?;
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
-        let mut words = line.split(|byte| *byte == 0);
-        let is_edge = words.nth(1).is_some_and(|word| word == b"edge");
-        if is_edge && fs::read_link(entry.path().join("ns/net")).is_ok_and(|namespace| namespace == own) {
-            return Ok(pid);
-        }
-    }
-    anyhow::bail!("no edge runs for {}", node.data().display())
+    askers.finish(node)
 }

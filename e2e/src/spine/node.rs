@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
+use super::informer::Informer;
 use crate::process::{Process, wait};
 
 /// What nothing in these tests takes, even on a busy machine.
@@ -25,13 +26,15 @@ pub(crate) struct Node {
     /// What starts the program: words before its own.
     prefix: Vec<String>,
     control: Option<Process>,
+    /// Watches from the kills of control on.
+    pub(super) informer: Option<Informer>,
 }
 
 impl Node {
     /// `programs` is where kubectl is.
     pub(crate) fn new(program: PathBuf, programs: &Path) -> Result<Self> {
-        let kubectl = programs.join("kubectl");
-        Ok(Self { program, kubectl, folder: tempfile::tempdir()?, prefix: Vec::new(), control: None })
+        let (kubectl, folder) = (programs.join("kubectl"), tempfile::tempdir()?);
+        Ok(Self { program, kubectl, folder, prefix: Vec::new(), control: None, informer: None })
     }
 
     /// Control is started by this command, which runs what follows it.
@@ -51,6 +54,15 @@ impl Node {
     /// Control's process.
     pub(crate) fn control(&mut self) -> Result<&mut Process> {
         self.control.as_mut().context("control runs")
+    }
+
+    /// For files of tests.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    pub(crate) fn kubeconfig(&self) -> PathBuf {
+        self.data().join("admin.kubeconfig")
     }
 
     pub(crate) fn data(&self) -> PathBuf {
@@ -106,7 +118,7 @@ impl Node {
     /// kubectl as a command of its own.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(&self.kubectl);
-        command.args(arguments).env("KUBECONFIG", self.data().join("admin.kubeconfig")).env("HOME", self.folder.path());
+        command.args(arguments).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.folder.path());
         command
     }
 
@@ -152,6 +164,7 @@ impl Node {
 
     /// Ends control and removes everything.
     pub(crate) fn purge(&mut self) -> Result<()> {
+        drop(self.informer.take());
         if let Some(mut control) = self.control.take() {
             control.stop()?;
         }
