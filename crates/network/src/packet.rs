@@ -1,5 +1,7 @@
 //! Questions about an IPv4 packet that rules of several tables ask, as expressions. The first register is free to be used.
 
+use std::net::Ipv4Addr;
+
 use corten_sys::nft::{Expression, Register, Set};
 
 use crate::Range;
@@ -15,6 +17,8 @@ pub(crate) const LOCAL_TYPE: [u8; 4] = 2_u32.to_ne_bytes();
 const STATUS_TRANSLATED: [u8; 4] = 32_u32.to_ne_bytes();
 pub(crate) const NONE: [u8; 4] = [0; 4];
 const LOOPBACK: u8 = 127;
+/// The one address of the loopback at which ports of the node are offered: others may be other servers'.
+const LOCALHOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 
 /// Goes on if the source or the destination is in the range, or if it is not.
 pub(crate) fn within(offset: u32, range: Range, inside: bool) -> Vec<Expression> {
@@ -34,7 +38,7 @@ pub(crate) fn translated() -> Vec<Expression> {
     ]
 }
 
-/// Goes on if the packet is for an address of this host, but not for the loopback's: nobody else could answer from there.
+/// Goes on if the packet is for an address of this host, but not for the loopback's.
 pub(crate) fn to_this_host() -> Vec<Expression> {
     vec![
         Expression::NetworkHeader { offset: DESTINATION, length: 1, into: FIRST },
@@ -42,6 +46,30 @@ pub(crate) fn to_this_host() -> Vec<Expression> {
         Expression::DestinationType { into: FIRST },
         Expression::Compare { register: FIRST, equal: true, bytes: LOCAL_TYPE.to_vec() },
     ]
+}
+
+/// Goes on if a program of this host has sent the packet to its own 127.0.0.1; of use where packets leave this host.
+pub(crate) fn to_localhost() -> Vec<Expression> {
+    vec![
+        Expression::NetworkHeader { offset: DESTINATION, length: 4, into: FIRST },
+        Expression::Compare { register: FIRST, equal: true, bytes: LOCALHOST.octets().to_vec() },
+    ]
+}
+
+/// Goes on if an address of the loopback stands there.
+pub(crate) fn is_loopback(offset: u32) -> Vec<Expression> {
+    vec![
+        Expression::NetworkHeader { offset, length: 1, into: FIRST },
+        Expression::Compare { register: FIRST, equal: true, bytes: vec![LOOPBACK] },
+    ]
+}
+
+/// Gives a translated connection from 127.0.0.1 an address that an endpoint can answer.
+pub(crate) fn from_localhost() -> Vec<Expression> {
+    let mut rule = translated();
+    rule.extend(is_loopback(SOURCE));
+    rule.push(Expression::Masquerade);
+    rule
 }
 
 /// Masquerades a translated connection of somebody in the set with itself: its answers must come back this way.

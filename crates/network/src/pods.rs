@@ -193,6 +193,7 @@ impl Inner {
         let changes = [
             Change::AddAddress(Address { link: link.index, address: gateway, prefix: 32 }),
             Change::SetRoute(to_pod),
+            Change::PassLoopback(link.index),
             // Last, because a link without alias is one that is not ready.
             Change::SetAlias(link.index, pod),
         ];

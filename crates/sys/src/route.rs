@@ -21,7 +21,11 @@ const LINK_NAME: u16 = 3;
 const LINK_MTU: u16 = 4;
 const LINK_INFO: u16 = 18;
 const LINK_ALIAS: u16 = 20;
+const LINK_FAMILIES: u16 = 26;
 const LINK_NAMESPACE_FD: u16 = 28;
+const OF_IPV4: u16 = 2;
+const IPV4_SWITCHES: u16 = 1;
+const SWITCH_LOOPBACK: u16 = 26;
 const INFO_KIND: u16 = 1;
 const INFO_DATA: u16 = 2;
 const VETH_PEER: u16 = 1;
@@ -111,6 +115,8 @@ pub enum Change<'a> {
     },
     SetUp(u32),
     SetAlias(u32, &'a str),
+    /// Lets addresses of the loopback be used across this link (`route_localnet`).
+    PassLoopback(u32),
     DeleteLink(u32),
     /// An address that is there already is no error.
     AddAddress(Address),
@@ -217,6 +223,15 @@ impl Change<'_> {
             Self::SetUp(index) => out.add(NEW_LINK, 0, &link_up(*index), |_| {}),
             Self::SetAlias(index, alias) => out.add(NEW_LINK, 0, &link_fixed(*index, 0, 0), |a| {
                 a.bytes(LINK_ALIAS, alias.as_bytes());
+            }),
+            Self::PassLoopback(index) => out.add(NEW_LINK, 0, &link_fixed(*index, 0, 0), |a| {
+                a.nest(LINK_FAMILIES, |a| {
+                    a.nest(OF_IPV4, |a| {
+                        a.nest(IPV4_SWITCHES, |a| {
+                            a.u32(SWITCH_LOOPBACK, 1);
+                        });
+                    });
+                });
             }),
             Self::DeleteLink(index) => out.add(DELETE_LINK, 0, &link_fixed(*index, 0, 0), |_| {}),
             Self::AddAddress(address) => address.encode(out, NEW_ADDRESS, CREATE | REPLACE),

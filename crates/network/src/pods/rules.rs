@@ -14,7 +14,8 @@ use corten_sys::nft::{
 };
 
 use crate::packet::{
-    DESTINATION, FIRST, LOCAL_TYPE, NONE, SOURCE, frontend, hairpin, lookup, port, to_this_host, translate, within,
+    DESTINATION, FIRST, LOCAL_TYPE, NONE, SOURCE, from_localhost, frontend, hairpin, is_loopback, lookup, port,
+    to_localhost, to_this_host, translate, within,
 };
 use crate::{HostPort, Protocol, Range};
 
@@ -137,24 +138,38 @@ fn chains(instance: &str, node_range: Range, cluster_range: Range) -> [(&'static
     leaving.push(Expression::Masquerade);
     // Before services: a port of the node belongs to the pod that was given it.
     [
-        ("authentic", base(ChainKind::Filter, Hook::Prerouting, -300), vec![authentic(instance)]),
+        ("authentic", base(ChainKind::Filter, Hook::Prerouting, -300), authentic(instance)),
         // After translation.
         ("vacant", base(ChainKind::Filter, Hook::Prerouting, -90), vec![vacant(node_range)]),
         ("prerouting", base(ChainKind::Nat, Hook::Prerouting, -101), to_ports()),
-        ("output", base(ChainKind::Nat, Hook::Output, -101), to_ports()),
-        ("postrouting", base(ChainKind::Nat, Hook::Postrouting, 99), vec![hairpin(&HAIRPIN), leaving]),
+        ("output", base(ChainKind::Nat, Hook::Output, -101), [to_ports(), localhost_to_ports()].concat()),
+        (
+            "postrouting",
+            base(ChainKind::Nat, Hook::Postrouting, 99),
+            vec![hairpin(&HAIRPIN), from_localhost(), leaving],
+        ),
     ]
 }
 
-/// Drops what comes by a pod's link with an address that no route leads back to by that link.
-fn authentic(instance: &str) -> Vec<Expression> {
-    vec![
-        Expression::InputLink { into: FIRST },
-        Expression::Compare { register: FIRST, equal: true, bytes: format!("c{instance}").into_bytes() },
+/// Drops what comes by a pod's link with an address that no route leads back to by that link, and what is sent to a loopback:
+/// such a link passes it on, for the answers to connections from 127.0.0.1, which are translated back after this.
+fn authentic(instance: &str) -> Vec<Vec<Expression>> {
+    let by_pods_link = || {
+        vec![
+            Expression::InputLink { into: FIRST },
+            Expression::Compare { register: FIRST, equal: true, bytes: format!("c{instance}").into_bytes() },
+        ]
+    };
+    let mut forged = by_pods_link();
+    forged.extend([
         Expression::ReverseLink { into: FIRST },
         Expression::Compare { register: FIRST, equal: true, bytes: NONE.to_vec() },
         Expression::Decide(Verdict::Drop),
-    ]
+    ]);
+    let mut to_loopback = by_pods_link();
+    to_loopback.extend(is_loopback(DESTINATION));
+    to_loopback.push(Expression::Decide(Verdict::Drop));
+    vec![forged, to_loopback]
 }
 
 /// Resets connections to addresses of the node's range that no pod has. The route there is unreachable; but the message that the
@@ -176,8 +191,16 @@ fn vacant(node_range: Range) -> Vec<Expression> {
 }
 
 fn to_ports() -> Vec<Vec<Expression>> {
+    ports_of(to_this_host)
+}
+
+fn localhost_to_ports() -> Vec<Vec<Expression>> {
+    ports_of(to_localhost)
+}
+
+fn ports_of(destination: fn() -> Vec<Expression>) -> Vec<Vec<Expression>> {
     let rule = |key: Vec<Expression>, set: &Set| {
-        let mut rule = to_this_host();
+        let mut rule = destination();
         rule.extend(key);
         rule.extend([lookup(set, Register::word(4)), translate(4)]);
         rule

@@ -16,8 +16,8 @@ use super::Settings;
 use super::layout::Endpoint;
 use crate::Range;
 use crate::packet::{
-    DESTINATION, FIRST, LOCAL_TYPE, NONE, SOURCE, contains, frontend, hairpin, lookup, port, source, to_this_host,
-    translate, translated, verdict, within,
+    DESTINATION, FIRST, LOCAL_TYPE, NONE, SOURCE, contains, from_localhost, frontend, hairpin, lookup, port, source,
+    to_localhost, to_this_host, translate, translated, verdict, within,
 };
 
 /// Address, protocol and port.
@@ -263,6 +263,13 @@ pub(super) fn fixed(settings: &Settings) -> Vec<Fixed> {
         let rules = vec![vec![Expression::Decide(Verdict::Jump(to.to_owned()))]];
         Fixed { name, base: Some(Base { kind, hook, priority }), rules }
     };
+    let of_host = |name, kind, priority, to: &str, ports: &Set| {
+        let mut to_localhost = to_localhost();
+        to_localhost.extend(port());
+        to_localhost.push(verdict(ports));
+        let rules = vec![vec![Expression::Decide(Verdict::Jump(to.to_owned()))], to_localhost];
+        Fixed { name, base: Some(Base { kind, hook: Hook::Output, priority }), rules }
+    };
     let reverse = Base { kind: ChainKind::Nat, hook: Hook::Postrouting, priority: 100 };
     vec![
         chain(REJECT, reject()),
@@ -273,9 +280,9 @@ pub(super) fn fixed(settings: &Settings) -> Vec<Fixed> {
         chain(DISPATCH, dispatch()),
         chain(UNCLAIMED, unclaimed(settings.service_range)),
         hooked("refuse-prerouting", ChainKind::Filter, Hook::Prerouting, -110, REFUSE),
-        hooked("refuse-output", ChainKind::Filter, Hook::Output, -110, REFUSE),
+        of_host("refuse-output", ChainKind::Filter, -110, REFUSE, &UNSERVED_NODE_PORTS),
         hooked("prerouting", ChainKind::Nat, Hook::Prerouting, -100, DISPATCH),
-        hooked("output", ChainKind::Nat, Hook::Output, -100, DISPATCH),
+        of_host("output", ChainKind::Nat, -100, DISPATCH, &NODE_PORTS),
         hooked("unclaimed-prerouting", ChainKind::Filter, Hook::Prerouting, -90, UNCLAIMED),
         hooked("unclaimed-output", ChainKind::Filter, Hook::Output, -90, UNCLAIMED),
         Fixed { name: "postrouting", base: Some(reverse), rules: masquerade(settings) },
@@ -347,7 +354,7 @@ fn masquerade(settings: &Settings) -> Vec<Vec<Expression>> {
         Expression::Compare { register: FIRST, equal: false, bytes: LOCAL_TYPE.to_vec() },
         Expression::Masquerade,
     ]);
-    vec![hairpin(&HAIRPIN), passing]
+    vec![hairpin(&HAIRPIN), from_localhost(), passing]
 }
 
 fn node_port(set: &Set) -> Vec<Expression> {

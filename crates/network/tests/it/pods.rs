@@ -261,6 +261,7 @@ async fn ports_of_the_node_lead_to_pods() {
         assert_eq!(from_outside(81).unwrap(), "two 192.0.2.2");
         assert_eq!(ask(&one.inside, (Outside::NODE, 80).into()).unwrap(), "one 10.244.1.1");
         assert_eq!(ask(&node.inside, (Outside::NODE, 81).into()).unwrap(), "two 192.0.2.1");
+        assert_eq!(ask(&node.inside, localhost(80)).unwrap(), "one 10.244.1.1");
         assert_eq!(from_outside(82).unwrap_err().kind(), std::io::ErrorKind::ConnectionRefused);
     };
     everything();
@@ -274,6 +275,36 @@ async fn ports_of_the_node_lead_to_pods() {
     }
     let nobody = pods.publish("two", &[at(None, 80)]).await;
     assert_eq!(nobody, Err(NetworkError::Unlinked { pod: "two".to_owned() }));
+}
+
+#[tokio::test]
+async fn the_nodes_own_loopback_is_its_own() {
+    if !root() {
+        return;
+    }
+    let (node, outside) = (Node::new(), Outside::new());
+    outside.link(&node);
+    let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    let (one, two) = (Pod::attached(&pods, "one").await, Pod::attached(&pods, "two").await);
+    one.serve(8080, "one");
+    let at_loopback = HostPort { address: Some(Ipv4Addr::LOCALHOST), protocol: Protocol::Tcp, port: 80, to: 8080 };
+    pods.publish("one", &[at_loopback]).await.unwrap();
+    crate::rig::serve(&node.inside, 81, "node");
+    assert_eq!(ask(&node.inside, localhost(80)).unwrap(), "one 10.244.1.1");
+    assert_eq!(ask(&node.inside, localhost(81)).unwrap(), "node 127.0.0.1");
+    assert_eq!(ask(&node.inside, "127.0.0.53:80".parse().unwrap()).unwrap_err().kind(), ErrorKind::ConnectionRefused);
+    // Whoever sends to the node's loopback by a link, having talked their own kernel into it, is not heard.
+    let talked = "echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet; ip addr del 127.0.0.1/8 dev lo; \
+                  ip route del local 127.0.0.0/8 dev lo table local 2>/dev/null; ip route replace 127.0.0.1/32 via";
+    crate::rig::shell(&two.inside, &format!("{talked} 10.244.1.1 dev eth0"));
+    crate::rig::shell(&outside.inside, &format!("ip addr add 127.0.0.1/8 dev lo; {talked} 192.0.2.1 dev up1"));
+    for (from, port) in [(&two.inside, 80), (&two.inside, 81), (&outside.inside, 80), (&outside.inside, 81)] {
+        assert_eq!(ask(from, localhost(port)).unwrap_err().kind(), ErrorKind::TimedOut, "{port}");
+    }
+}
+
+fn localhost(port: u16) -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, port).into()
 }
 
 #[tokio::test]

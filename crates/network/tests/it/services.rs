@@ -76,6 +76,10 @@ fn node_port() -> SocketAddr {
     (Outside::NODE, 30080).into()
 }
 
+fn localhost() -> SocketAddr {
+    (Ipv4Addr::LOCALHOST, 30080).into()
+}
+
 /// Who answers how often.
 fn answers(inside: &NetNs, server: SocketAddr, times: usize) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
@@ -109,6 +113,7 @@ async fn connections_are_spread_over_endpoints_that_are_there() {
 
     cluster.set(&web(&[&two]));
     assert_eq!(answers(&client.inside, cluster_ip(80), 10), BTreeMap::from([("two".to_owned(), 10)]));
+    assert_eq!(answers(&cluster.node.inside, localhost(), 3), BTreeMap::from([("two".to_owned(), 3)]));
     // An endpoint that calls its own service is answered.
     assert_eq!(answers(&two.inside, cluster_ip(80), 3), BTreeMap::from([("two".to_owned(), 3)]));
     cluster.assert_as_it_should_be();
