@@ -1,4 +1,4 @@
-//! The cluster's certificates, under `D/pki`: two authorities that last ten years, and leaves that last thirty days and
+//! The cluster's certificates, under `D/pki`: authorities that last ten years, and leaves that last thirty days and
 //! are made anew at half life. Everything is ECDSA on P-256. Asking for a leaf gives the stored one as long as it is
 //! good, so that start and renewal are the same step.
 
@@ -146,19 +146,51 @@ impl Pki {
         self.leaf(&self.cluster, &wanted)
     }
 
-    /// The stored leaf if it is still good, else a new one.
     fn leaf(&self, authority: &Authority, wanted: &leaf::Wanted<'_>) -> Result<Leaf, PkiError> {
-        let now_s = self.clock.now_s();
-        let path = self.dir.join(format!("{}.pem", wanted.file));
-        let stored = read_if_there(&path)?.and_then(|text| Leaf::good(&text, wanted, authority, now_s));
-        if let Some(leaf) = stored {
-            return Ok(leaf);
-        }
-        let leaf = Leaf::make(wanted, authority, now_s)?;
-        write_private(&path, format!("{}{}", leaf.certificate_pem, leaf.key_pem).as_bytes())?;
-        tracing::info!(name = wanted.file, "made a certificate");
-        Ok(leaf)
+        stored(&self.dir, &self.clock, authority, wanted)
     }
+}
+
+/// Vouches for hosts of the edge that nobody else has vouched for: whoever trusts it once (`edge-ca.crt`) trusts all of them. It
+/// has nothing to do with the cluster's authority, which browsers are not to know.
+pub struct EdgeAuthority {
+    authority: Authority,
+    dir: PathBuf,
+    clock: Clock,
+}
+
+impl EdgeAuthority {
+    /// Reads the authority, or makes it.
+    pub fn open(dir: &Path, clock: Clock) -> Result<Self, PkiError> {
+        let authority = Authority::open(dir, "edge-ca", "corten edge", &clock)?;
+        Ok(Self { authority, dir: dir.to_owned(), clock })
+    }
+
+    /// One certificate for all these hosts.
+    pub fn serving(&self, hosts: &BTreeSet<String>) -> Result<Leaf, PkiError> {
+        let wanted = leaf::Wanted {
+            file: "edge",
+            common_name: "corten edge",
+            organization: None,
+            names: Names { dns: hosts.clone(), ips: BTreeSet::new() },
+            usage: ExtendedKeyUsagePurpose::ServerAuth,
+        };
+        stored(&self.dir, &self.clock, &self.authority, &wanted)
+    }
+}
+
+/// The stored leaf if it is still good, else a new one.
+fn stored(dir: &Path, clock: &Clock, authority: &Authority, wanted: &leaf::Wanted<'_>) -> Result<Leaf, PkiError> {
+    let now_s = clock.now_s();
+    let path = dir.join(format!("{}.pem", wanted.file));
+    let stored = read_if_there(&path)?.and_then(|text| Leaf::good(&text, wanted, authority, now_s));
+    if let Some(leaf) = stored {
+        return Ok(leaf);
+    }
+    let leaf = Leaf::make(wanted, authority, now_s)?;
+    write_private(&path, format!("{}{}", leaf.certificate_pem, leaf.key_pem).as_bytes())?;
+    tracing::info!(name = wanted.file, "made a certificate");
+    Ok(leaf)
 }
 
 impl Authority {
@@ -264,6 +296,20 @@ mod tests {
         let other = open().expect("made anew");
         assert_ne!(other.cluster_pem(), authority);
         assert_ne!(other.administrator().expect("made anew").certificate_pem, admin.certificate_pem);
+    }
+
+    #[test]
+    fn the_edge_keeps_its_certificate_over_restarts_until_its_hosts_or_the_time_change() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let hosts = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<BTreeSet<_>>();
+        let at = |ms| EdgeAuthority::open(dir.path(), Clock::manual(ms)).expect("opens");
+        let first = at(START_MS).serving(&hosts(&["a.localhost", "*.localhost"])).expect("made");
+        let again = at(START_MS + 1000).serving(&hosts(&["*.localhost", "a.localhost"])).expect("read");
+        assert_eq!(first, again);
+        let other = at(START_MS).serving(&hosts(&["b.localhost"])).expect("made");
+        assert_ne!(other.certificate_pem, first.certificate_pem);
+        let late = at(START_MS + LEAF_S * 600).serving(&hosts(&["b.localhost"])).expect("renewed");
+        assert_ne!(late.certificate_pem, other.certificate_pem);
     }
 
     #[test]

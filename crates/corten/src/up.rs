@@ -28,7 +28,7 @@ use crate::edge::publish::Publisher;
 use crate::edge::start::Place;
 use crate::inside::Inside;
 use crate::node::Node;
-use crate::pki::Pki;
+use crate::pki::{EdgeAuthority, Pki};
 use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
@@ -162,7 +162,8 @@ async fn start_edge(site: &Site<'_>, inside: &Inside, doors: Doors) -> anyhow::R
     let names = zones::Settings { domain: node::CLUSTER_DOMAIN.to_owned(), upstreams: upstreams(ranges.dns())? };
     let (told, url) = (controllers::start_edge(inside, names).await, doors.url());
     let place = Place::open(dir, doors.run_dir(), random)?;
-    let mut publisher = Publisher::new(place, doors.https_port(), clock.clone(), random.clone());
+    let authority = EdgeAuthority::open(&dir.join("pki"), clock.clone())?;
+    let mut publisher = Publisher::new(place, doors.https_port(), authority, clock.clone(), random.clone());
     let (first, zones) = (told.wanted.borrow().clone().unwrap_or_default(), told.zones.borrow().clone());
     publisher.write(&first, &zones)?;
     edge::start::start(doors, publisher.place(), dir.instance(), clock).await?;

@@ -18,12 +18,17 @@ use corten_stdx::random::Random;
 use corten_stdx::task::Stopped;
 use tokio::sync::watch;
 
+use crate::pki::{EdgeAuthority, Leaf};
+
 use super::SNAPSHOT;
 use super::start::{Place, show_to_edge};
 use super::talk::{self, Ask, Told};
 
 /// Hosts that the self-made certificate is always for.
 const OWN_HOSTS: [&str; 2] = ["localhost", "*.localhost"];
+
+/// How often it is looked whether the self-made certificate is to be made anew; that has two weeks' time.
+const LOOK_EVERY: Duration = Duration::from_secs(3600);
 
 /// After something went wrong.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -38,15 +43,16 @@ pub struct FromApi {
 pub struct Publisher {
     place: Place,
     https_port: u16,
+    authority: EdgeAuthority,
     clock: Clock,
     random: Random,
     generation: u64,
-    self_made: Option<(BTreeSet<String>, Certificate)>,
+    self_made: Option<(BTreeSet<String>, Leaf)>,
 }
 
 impl Publisher {
-    pub fn new(place: Place, https_port: u16, clock: Clock, random: Random) -> Self {
-        Self { place, https_port, clock, random, generation: 0, self_made: None }
+    pub fn new(place: Place, https_port: u16, authority: EdgeAuthority, clock: Clock, random: Random) -> Self {
+        Self { place, https_port, authority, clock, random, generation: 0, self_made: None }
     }
 
     pub fn place(&self) -> &Place {
@@ -66,20 +72,25 @@ impl Publisher {
         write(&self.place.folder.join(SNAPSHOT), &sealed).context("the edge's snapshot")
     }
 
-    /// A certificate for hosts that have none. It is made again when there are other hosts.
+    /// A certificate for hosts that have none. It is made again when there are other hosts, and in time.
     fn self_made(&mut self, hosts: &[String]) -> anyhow::Result<Certificate> {
         let hosts: BTreeSet<String> = OWN_HOSTS.map(str::to_owned).into_iter().chain(hosts.iter().cloned()).collect();
-        if let Some((known, certificate)) = &self.self_made
-            && *known == hosts
-        {
-            return Ok(certificate.clone());
-        }
-        let names: Vec<String> = hosts.iter().cloned().collect();
-        let made = rcgen::generate_simple_self_signed(names.clone())?;
-        let (chain_pem, key_pem) = (made.cert.pem(), made.signing_key.serialize_pem());
-        let certificate = Certificate { hosts: names, chain_pem, key_pem };
-        self.self_made = Some((hosts, certificate.clone()));
-        Ok(certificate)
+        let now_s = self.clock.now_s();
+        let known = self.self_made.take().filter(|(known, leaf)| *known == hosts && now_s < leaf.renew_at_s);
+        let leaf = match known {
+            Some((_, leaf)) => leaf,
+            None => self.authority.serving(&hosts)?,
+        };
+        let names = hosts.iter().cloned().collect();
+        let Leaf { certificate_pem, key_pem, .. } = leaf.clone();
+        self.self_made = Some((hosts, leaf));
+        Ok(Certificate { hosts: names, chain_pem: certificate_pem, key_pem })
+    }
+
+    /// Whether the self-made certificate is to be made anew.
+    fn is_due(&self) -> bool {
+        let now_s = self.clock.now_s();
+        self.self_made.as_ref().is_some_and(|(_, leaf)| leaf.renew_at_s <= now_s)
     }
 
     /// Has the edge take what was written.
@@ -100,6 +111,7 @@ impl Publisher {
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
                 changed = zones.changed() => if changed.is_err() { return },
+                () = tokio::time::sleep(LOOK_EVERY) => if !self.is_due() { continue },
                 () = stopped.wait() => return,
             }
             let Some(now) = wanted.borrow_and_update().clone() else { continue };
