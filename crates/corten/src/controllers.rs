@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use corten_client::Informers;
 use corten_client::controller::{Controller, Handle};
 use corten_client::events::{Form, Recorder};
 use corten_controllers::node_ipam::PodRange;
@@ -19,6 +20,8 @@ use tokio::sync::watch;
 
 use crate::edge::publish::FromApi;
 use crate::inside::{Inside, service_account, user};
+use crate::network;
+use crate::site::Site;
 
 /// Reads for the caches of all controllers; upstream's role of the name reads everything.
 const READER: &str = "system:kube-controller-manager";
@@ -93,13 +96,16 @@ fn scheduler(inside: &Inside) -> Controller {
 }
 
 /// Routes and names of the edge as the API says, from now on.
-pub async fn start_edge(inside: &Inside, names: zones::Settings) -> FromApi {
-    let informers = inside.informers(inside.client(user(READER, &[]), "corten-edge"));
+pub async fn start_edge(site: &Site<'_>, inside: &Inside, informers: &Informers, names: zones::Settings) -> FromApi {
     let (out, mut wanted) = watch::channel(None);
     let driver = inside.driver();
     let (out_zones, mut zones_told) = watch::channel(Arc::<Zones>::default());
-    ingress::controller(&informers, out).run(&driver);
-    zones::controller(&informers, names, out_zones).run(&driver);
+    ingress::controller(informers, out).run(&driver);
+    zones::controller(informers, names, out_zones).run(&driver);
+    if let Some(address) = network::outside_address(site) {
+        let client = inside.client(network::identity(site), ingress::status::AGENT);
+        ingress::status::controller(informers, address, client).run(&driver);
+    }
     // An error means that the family of tasks is gone, and with it whoever waits.
     let routes = wanted.wait_for(Option::is_some).await.is_ok();
     let names = zones_told.wait_for(|zones| !zones.domain.is_empty()).await.is_ok();

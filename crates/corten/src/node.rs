@@ -151,7 +151,7 @@ pub fn leave(dir: &DataDir) {
 }
 
 /// The address under which others reach this server.
-fn address(listen: SocketAddr) -> IpAddr {
+pub fn address(listen: SocketAddr) -> IpAddr {
     let own = Some(listen.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback());
     own.or_else(|| node_address().map(IpAddr::V4)).unwrap_or_else(|| listen.ip())
 }

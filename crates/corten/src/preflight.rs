@@ -1,8 +1,11 @@
 //! What must hold before a start, and who stands in the way where it does not.
 
+use std::collections::BTreeSet;
 use std::io::ErrorKind;
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
+
+use corten_apimachinery::value::Str;
 
 /// The port of a node's server.
 const NODE_PORT: u16 = 10250;
@@ -42,6 +45,34 @@ pub fn listen_node(asked: Option<SocketAddr>) -> Result<TcpListener, ListenError
     let usual = SocketAddr::from((Ipv4Addr::UNSPECIFIED, NODE_PORT));
     TcpListener::bind(usual).or_else(|_| listen(SocketAddr::from((Ipv4Addr::UNSPECIFIED, 0)), FLAG))
 }
+
+/// Protocols and ports at which programs of this server listen that can be reached at an address.
+pub fn listening(address: Ipv4Addr) -> BTreeSet<(Str, u16)> {
+    listening_in(Path::new("/proc/net"), address)
+}
+
+fn listening_in(tables: &Path, address: Ipv4Addr) -> BTreeSet<(Str, u16)> {
+    // States of tcp_states.h: 10 listens, and 7 is how a socket of datagrams waits for anybody.
+    let kinds = [("tcp", "TCP", "0A"), ("tcp6", "TCP", "0A"), ("udp", "UDP", "07"), ("udp6", "UDP", "07")];
+    let own = format!("{:08X}", u32::from_ne_bytes(address.octets()));
+    let of_us = |hex: &str| hex.bytes().all(|digit| digit == b'0') || hex == own || hex == format!("{MAPPED}{own}");
+    let mut found = BTreeSet::new();
+    for (table, protocol, listens) in kinds {
+        // A kernel without IPv6 has no tables of it.
+        let text = std::fs::read_to_string(tables.join(table)).unwrap_or_default();
+        for fields in text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+            let (Some(local), Some(state)) = (fields.get(1), fields.get(3)) else { continue };
+            let Some((hex, port)) = local.split_once(':') else { continue };
+            if let (true, true, Ok(port)) = (*state == listens, of_us(hex), u16::from_str_radix(port, 16)) {
+                found.insert((Str::const_new(protocol), port));
+            }
+        }
+    }
+    found
+}
+
+/// How an address of IPv4 begins in the tables of IPv6.
+const MAPPED: &str = "0000000000000000FFFF0000";
 
 /// ` by NAME (process PID)`: the process that listens on a TCP port, as far as this user may see it.
 fn holder(proc: &Path, port: u16) -> Option<String> {
@@ -94,6 +125,20 @@ mod tests {
         let address = ([127, 0, 0, 1], held.local_addr().expect("bound").port()).into();
         let text = listen_node(Some(address)).expect_err("held").to_string();
         assert!(text.ends_with("--node-listen ADDR:PORT"), "{text}");
+    }
+
+    #[test]
+    fn who_listens_is_known_by_protocol_and_address() {
+        let any = TcpListener::bind("0.0.0.0:0").expect("a port");
+        let loopback = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let datagrams = std::net::UdpSocket::bind("0.0.0.0:0").expect("a port");
+        let port = |address: std::io::Result<SocketAddr>| address.expect("bound").port();
+        let (any, loopback, datagrams) =
+            (port(any.local_addr()), port(loopback.local_addr()), port(datagrams.local_addr()));
+        let found = listening(Ipv4Addr::new(192, 0, 2, 1));
+        let has = |protocol: &'static str, port| found.contains(&(Str::const_new(protocol), port));
+        assert_eq!((has("TCP", any), has("TCP", loopback), has("UDP", datagrams)), (true, false, true));
+        assert!(listening(Ipv4Addr::LOCALHOST).contains(&(Str::const_new("TCP"), loopback)));
     }
 
     #[test]

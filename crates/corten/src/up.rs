@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use corten_apiserver::http::server::{ConnectionLimits, Server};
 use corten_apiserver::http::tls::Tls;
 use corten_builtin::bootstrap::Network;
+use corten_client::Informers;
 use corten_gateway::zones;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
@@ -109,9 +110,10 @@ async fn serve(
     let inside = Inside { api, clock: clock.clone(), random: random.clone(), tasks: tasks.clone() };
     let running = start_controllers(site, &inside, certificates.authority_pem()).await;
     progress.part("controllers", &running.to_string())?;
+    let reading = network::reading(site, &inside);
     let mut traffic = None;
     if up.network == args::Network::All {
-        traffic = Some(network::start(site, &inside).await?);
+        traffic = Some(network::start(site, &inside, &reading).await?);
         progress.part("network", &format!("pods {}, services {}", ranges.pod, ranges.service))?;
     }
     if up.controllers == Controllers::All {
@@ -121,7 +123,7 @@ async fn serve(
     }
     let mut edge = None;
     if let Some(doors) = edge_doors {
-        let url = start_edge(site, &inside, doors).await?;
+        let url = start_edge(site, &inside, &reading, doors).await?;
         progress.part("edge", &url)?;
         edge = Some(url);
     }
@@ -157,10 +159,10 @@ async fn start_controllers(site: &Site<'_>, inside: &Inside, authority_pem: &str
 }
 
 /// Starts or finds the edge, and keeps it up to date. Gives where it is reached.
-async fn start_edge(site: &Site<'_>, inside: &Inside, doors: Doors) -> anyhow::Result<String> {
+async fn start_edge(site: &Site<'_>, inside: &Inside, reading: &Informers, doors: Doors) -> anyhow::Result<String> {
     let Site { dir, ranges, clock, random, tasks, .. } = site;
     let names = zones::Settings { domain: node::CLUSTER_DOMAIN.to_owned(), upstreams: upstreams(ranges.dns())? };
-    let (told, url) = (controllers::start_edge(inside, names).await, doors.url());
+    let (told, url) = (controllers::start_edge(site, inside, reading, names).await, doors.url());
     let place = Place::open(dir, doors.run_dir(), random)?;
     let authority = EdgeAuthority::open(&dir.join("pki"), clock.clone())?;
     let mut publisher = Publisher::new(place, doors.https_port(), authority, clock.clone(), random.clone());

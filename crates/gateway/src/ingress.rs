@@ -3,6 +3,7 @@
 
 mod annotations;
 mod plan;
+pub mod status;
 mod view;
 
 use std::sync::Arc;

@@ -175,7 +175,7 @@ fn endpoint(endpoint: &Value) -> Option<Endpoint> {
     })
 }
 
-fn protocol(port: &Value) -> Str {
+pub(crate) fn protocol(port: &Value) -> Str {
     match port.str_at(&["protocol"]) {
         "" => Str::const_new("TCP"),
         protocol => protocol.into(),
@@ -183,7 +183,7 @@ fn protocol(port: &Value) -> Str {
 }
 
 /// A port's number; 0 for none or one that validation would have refused.
-fn number(object: &Value, field: &str) -> u16 {
+pub(crate) fn number(object: &Value, field: &str) -> u16 {
     object.i64_at(&[field]).and_then(|number| u16::try_from(number).ok()).unwrap_or(0)
 }
 
@@ -191,7 +191,14 @@ fn is_true(object: &Value, field: &str) -> Option<bool> {
     object.at(&[field]).and_then(Value::as_bool)
 }
 
-fn list<'a>(object: &'a Value, path: &[&str]) -> &'a [Value] {
+/// Whether the status was last written by this program, among others.
+pub(crate) fn told_by(object: &Value, program: &str) -> bool {
+    list(object, &["metadata", "managedFields"])
+        .iter()
+        .any(|entry| entry.str_at(&["manager"]) == program && entry.str_at(&["subresource"]) == "status")
+}
+
+pub(crate) fn list<'a>(object: &'a Value, path: &[&str]) -> &'a [Value] {
     object.at(path).and_then(Value::as_array).unwrap_or_default()
 }
 

@@ -1,4 +1,4 @@
-//! Upstream's default roles and bindings, read from `facts/rbac.txt`, and how they are kept: what is missing is added,
+//! Upstream's default roles and bindings, read from `facts/rbac.txt`, those of our own parts, and how they are kept: what is missing is added,
 //! what an administrator added stays, and an object annotated `autoupdate: "false"` is left alone
 //! (`component-helpers/auth/rbac/reconciliation`).
 
@@ -10,6 +10,17 @@ use super::index::{Policy, RoleRef};
 use super::rule::{Rule, rules_of, uncovered};
 
 const FACTS: &str = include_str!("../../facts/rbac.txt");
+/// Parts that upstream does not have, in the same form.
+const OWN: &str = "\
+ClusterRole corten:edge
+  list,watch services,namespaces,secrets in \"\"
+  list,watch endpointslices in discovery.k8s.io
+  list,watch ingresses,ingressclasses in networking.k8s.io
+  patch ingresses/status in networking.k8s.io
+ClusterRoleBinding corten:edge
+  to ClusterRole corten:edge
+  for Group corten:edges
+";
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 
 /// What has to be done so that an object is as the defaults want it.
@@ -33,7 +44,7 @@ pub struct FactsError {
 /// All default objects: roles before bindings, cluster-wide ones first.
 pub fn objects() -> Result<Vec<(Policy, Value)>, FactsError> {
     let mut objects: Vec<(Policy, Value)> = Vec::new();
-    for (at, line) in FACTS.lines().enumerate() {
+    for (at, line) in FACTS.lines().chain(OWN.lines()).enumerate() {
         if line.starts_with('#') {
             continue;
         }

@@ -24,7 +24,7 @@ fn status(port: u16) -> String {
 }
 
 /// Ends the edge of a data directory, whatever becomes of the test.
-struct Ends<'a>(&'a Path);
+pub(crate) struct Ends<'a>(pub(crate) &'a Path);
 
 impl Ends<'_> {
     fn instance(&self) -> String {

@@ -9,12 +9,14 @@ use corten_apimachinery::value::Value;
 use corten_sys::namespace::NetNs;
 use corten_sys::route::{Address, Change, Route, Routing};
 
+use crate::client::Client;
+use crate::edge::Ends;
 use crate::process::Server;
 
 const NODE: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 1);
 const SLICES: &str = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices";
 /// What is not so by then is not going to be.
-const LIMIT: Duration = Duration::from_secs(5);
+const LIMIT: Duration = Duration::from_secs(20);
 const CONNECT_LIMIT: Duration = Duration::from_millis(300);
 
 /// A namespace with an address and a way to everywhere, as a server has.
@@ -109,8 +111,81 @@ async fn services_answer() {
     assert_eq!(server.stop(), Some(0));
 }
 
+fn balancer(name: &str, port: i64) -> Value {
+    value!({"apiVersion": "v1", "kind": "Service", "metadata": {"name": name},
+        "spec": {"type": "LoadBalancer", "ports": [{"port": port, "targetPort": 8080}]}})
+}
+
+fn slice_of(service: &str) -> Value {
+    value!({"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "addressType": "IPv4",
+        "metadata": {"name": service, "labels": {"kubernetes.io/service-name": service}},
+        "ports": [{"name": "", "port": 8080, "protocol": "TCP"}], "endpoints": [{"addresses": ["192.0.2.1"]}]})
+}
+
+fn ingress() -> Value {
+    let backend = value!({"service": {"name": "front", "port": {"number": 8081}}});
+    value!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": {"name": "front"}, "spec": {
+        "ingressClassName": "corten", "rules": [{"host": "front.localhost",
+            "http": {"paths": [{"path": "/", "pathType": "Prefix", "backend": backend}]}}]}})
+}
+
+/// The addresses in an object's status become these.
+async fn until_reached_at(client: &Client, path: &str, expect: &[&str]) {
+    let waited = tokio::time::timeout(LIMIT, async {
+        loop {
+            let object = client.get(path).await.1;
+            let told = object.at(&["status", "loadBalancer", "ingress"]).and_then(Value::as_array).unwrap_or_default();
+            if told.iter().map(|told| told.str_at(&["ip"])).eq(expect.iter().copied()) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    waited.await.unwrap_or_else(|_| panic!("{path} is not reached at {expect:?}"));
+}
+
+async fn balancers_answer() {
+    const SERVICES: &str = "/api/v1/namespaces/default/services";
+    const INGRESSES: &str = "/apis/networking.k8s.io/v1/namespaces/default/ingresses";
+    serve();
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start_with_everything(dir.path());
+    let _ends = Ends(dir.path());
+    let client = &server.client;
+    assert_eq!(client.post(SERVICES, &balancer("web", 80)).await.0, 201);
+    assert_eq!(client.post(SERVICES, &balancer("front", 8081)).await.0, 201);
+    assert_eq!(client.post(SLICES, &slice_of("front")).await.0, 201);
+    assert_eq!(client.post(INGRESSES, &ingress()).await.0, 201);
+    until_reached_at(client, &format!("{SERVICES}/front"), &["192.0.2.1"]).await;
+    until_reached_at(client, &format!("{INGRESSES}/front"), &["192.0.2.1"]).await;
+    until("the endpoint answers", || ask("192.0.2.1:8081").is_ok_and(|text| text == "hello")).await;
+    // The edge is there already.
+    until_reached_at(client, &format!("{SERVICES}/web"), &[]).await;
+    let events = "/api/v1/namespaces/default/events?fieldSelector=reason%3DSyncLoadBalancerFailed";
+    let mut note = String::new();
+    while note.is_empty() {
+        let list = client.get(events).await.1;
+        let items = list.at(&["items"]).and_then(Value::as_array).unwrap_or_default();
+        note = items.first().map(|event| event.str_at(&["message"]).to_owned()).unwrap_or_default();
+    }
+    assert_eq!(note, "Port 80/TCP of this server's address 192.0.2.1 is in use by a program of this server");
+    let other = value!({"spec": {"type": "ClusterIP"}});
+    assert_eq!(client.merge(&format!("{SERVICES}/front"), &other).await.0, 200);
+    until_reached_at(client, &format!("{SERVICES}/front"), &[]).await;
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[test]
+fn balancers_and_ingresses_say_where_they_are_reached() {
+    in_a_namespace(balancers_answer);
+}
+
 #[test]
 fn services_lead_to_their_endpoints_also_without_control() {
+    in_a_namespace(services_answer);
+}
+
+fn in_a_namespace<F: Future<Output = ()>>(test: fn() -> F) {
     if !rustix::process::geteuid().is_root() {
         assert!(std::env::var_os("CORTEN_TESTS_WITHOUT_ROOT").is_some(), "network namespaces need root");
         eprintln!("SKIPPED: network namespaces need root");
@@ -118,7 +193,7 @@ fn services_lead_to_their_endpoints_also_without_control() {
     }
     let inside = || {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(services_answer());
+        runtime.block_on(test());
     };
     host().run(inside).expect("a namespace");
 }

@@ -56,9 +56,9 @@ pub(crate) fn purge(dir: &Path) {
 }
 
 /// With the kernel's part too, for a network namespace of its own.
-fn command_with_network(dir: &Path) -> Command {
+fn command_with_network(dir: &Path, ports: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
-    command.args(["up", "--name", "node-1", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).args(no_edge());
+    command.args(["up", "--name", "node-1", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).args(ports);
     command
 }
 
@@ -75,7 +75,12 @@ impl Server {
 
     /// The same with Services in the kernel of the caller's network namespace.
     pub(crate) fn start_with_network(dir: &Path) -> Self {
-        Self::run(command_with_network(dir), dir)
+        Self::run(command_with_network(dir, &no_edge()), dir)
+    }
+
+    /// The same with an edge at its usual ports.
+    pub(crate) fn start_with_everything(dir: &Path) -> Self {
+        Self::run(command_with_network(dir, &[]), dir)
     }
 
     fn run(mut command: Command, dir: &Path) -> Self {

@@ -57,7 +57,7 @@ pub(super) fn plan(inputs: &Inputs<'_>) -> Wanted {
 }
 
 /// By the class that it names, or by the default one where it names none.
-fn is_ours(ingress: &Ingress, classes: &[Arc<Held<Class>>]) -> bool {
+pub(super) fn is_ours(ingress: &Ingress, classes: &[Arc<Held<Class>>]) -> bool {
     let mut candidates = classes.iter().filter(|class| match &ingress.class {
         Some(name) => class.head.name == *name,
         None => class.is_default,

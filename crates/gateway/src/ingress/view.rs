@@ -4,6 +4,8 @@ use corten_apimachinery::meta::Meta;
 use corten_apimachinery::value::{Str, Value};
 use corten_client::cache::View;
 
+use crate::view::told_by;
+
 /// Upstream's older way to name a class.
 const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";
 const DEFAULT_CLASS: &str = "ingressclass.kubernetes.io/is-default-class";
@@ -21,6 +23,9 @@ pub(super) struct Ingress {
     pub(super) tls: Vec<Tls>,
     /// Without their prefix.
     pub(super) annotations: Vec<(Str, Str)>,
+    /// Where its status says that it is reached, and whether that is our own word.
+    pub(super) shown: Vec<Str>,
+    pub(super) shown_by_us: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -79,6 +84,8 @@ impl View for Ingress {
             rules: list(spec, "rules").iter().map(rule).collect(),
             tls: list(spec, "tls").iter().map(tls).collect(),
             annotations: understood.map(|(name, value)| (name.into(), value.into())).collect(),
+            shown: shown(ingress),
+            shown_by_us: told_by(ingress, super::status::AGENT),
         })
     }
 }
@@ -105,6 +112,16 @@ impl View for TlsSecret {
 fn decode(text: &str) -> Option<Vec<u8>> {
     use base64::Engine as _;
     base64::engine::general_purpose::STANDARD.decode(text).ok()
+}
+
+/// Addresses, or names where there is none.
+fn shown(ingress: &Value) -> Vec<Str> {
+    let told = ingress.at(&["status", "loadBalancer", "ingress"]).and_then(Value::as_array).unwrap_or_default();
+    let name = |told: &Value| match told.str_at(&["ip"]) {
+        "" => told.str_at(&["hostname"]).into(),
+        ip => Str::from(ip),
+    };
+    told.iter().map(name).collect()
 }
 
 fn rule(rule: &Value) -> Rule {
