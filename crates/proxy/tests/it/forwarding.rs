@@ -195,6 +195,55 @@ fn another_endpoint_answers_where_one_cannot_be_reached() {
 }
 
 #[test]
+fn a_client_is_told_in_words_who_is_missing() {
+    let (origin, address) = Origin::start("o");
+    let check = |config: &NodeConfig, host: &str, status: u16, text: &str| {
+        let running = start(config, settings(), false);
+        let mut client = Client::new(running.address);
+        client.send(&format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        let answer = client.answer(false).unwrap();
+        assert_eq!((answer.status, answer.text()), (status, format!("{status} {text}\n").as_str()), "{host}");
+    };
+    let mut known = all_to(&[address]);
+    known.hosts[0].name = "known.example".to_owned();
+    check(&known, "unknown.example", 404, "no route for this host and path");
+    check(&all_to(&[]), "a", 503, "nobody is there to answer");
+    check(&all_to(&[nobody()]), "a", 502, "the server could not be reached");
+    assert!(origin.taken().is_empty());
+}
+
+#[test]
+fn what_may_have_been_done_is_not_asked_for_again() {
+    let (origin, address) = Origin::start("o");
+    let running = start(&all_to(&[address]), settings(), false);
+    let check = |method: &str, taken: usize| {
+        let mut client = Client::new(running.address);
+        // Leaves a connection that the next request takes.
+        client.ask("GET", "/");
+        origin.taken();
+        client.send(&format!("{method} /gone HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!(client.answer(false).unwrap().status, 502, "{method}");
+        assert_eq!(origin.taken().len(), taken, "{method}");
+    };
+    check("POST", 1);
+    check("PATCH", 1);
+    // Such a one may be asked for again: the connection could have been closed before it came.
+    check("GET", 2);
+}
+
+#[test]
+fn a_server_that_says_nothing_is_given_up() {
+    let (origin, address) = Origin::start("o");
+    let mut config = all_to(&[address]);
+    config.hosts[0].routes[0].settings.read_timeout_ms = 100;
+    let running = start(&config, settings(), false);
+    let answer = Client::new(running.address).ask("GET", "/wait");
+    assert_eq!((answer.status, answer.text()), (504, "504 the server did not answer in time\n"));
+    assert_eq!(origin.taken().len(), 1);
+    origin.release.store(true, Ordering::SeqCst);
+}
+
+#[test]
 fn a_connection_that_closed_while_idle_costs_nothing() {
     let (origin, address) = Origin::start("o");
     let running = start(&all_to(&[address]), settings(), false);
