@@ -7,6 +7,7 @@
 pub mod address;
 pub mod doors;
 pub mod end;
+mod log;
 mod names;
 pub mod process;
 pub mod publish;
@@ -16,6 +17,7 @@ pub mod talk;
 /// Names under which the holder keeps what an edge needs.
 const KEY: &str = "key";
 const FOLDER: &str = "folder";
+const LOGS: &str = "logs";
 const CONTROL: &str = "control";
 /// Followed by an address.
 const HTTP: &str = "http ";

@@ -24,9 +24,10 @@ use rustix::fs::{Mode, OFlags, openat};
 use rustix::process::{Resource, getrlimit, setrlimit};
 use serde::Deserialize as _;
 
+use super::log::{AccessLog, Folder};
 use super::names::NameServer;
 use super::talk::{self, Ask, Health, Told};
-use super::{CONTROL, DNS_CONNECTIONS, DNS_DATAGRAMS, FOLDER, HTTP, HTTPS, KEY, SNAPSHOT};
+use super::{CONTROL, DNS_CONNECTIONS, DNS_DATAGRAMS, FOLDER, HTTP, HTTPS, KEY, LOGS, SNAPSHOT};
 
 /// While it drains, how often it looks whether it is done; and how long it must have been, for the log to be written.
 const DRAIN_LOOK: Duration = Duration::from_millis(50);
@@ -35,6 +36,7 @@ const DRAIN_QUIET: Duration = Duration::from_millis(1200);
 struct State {
     edge: Edge,
     names: NameServer,
+    logs: Folder,
     things: Mutex<Things>,
 }
 
@@ -55,12 +57,12 @@ pub fn run() -> anyhow::Result<()> {
     let socket =
         rustix::io::dup(std::io::stdin()).context("no socket of a holder; the holder starts this by itself")?;
     take_all_descriptors()?;
-    let log = File::from(rustix::io::dup(std::io::stdout())?);
+    let logs = Folder::default();
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
     let random = Random::system();
-    let edge = Edge::start(cores, Settings::default(), &clock, &random, Some(Box::new(log)))?;
-    let state = Arc::new(State { edge, names: NameServer::start(&clock, &random)?, things: Mutex::default() });
+    let edge = Edge::start(cores, Settings::default(), &clock, &random, Some(Box::new(AccessLog::new(logs.clone()))))?;
+    let state = Arc::new(State { edge, names: NameServer::start(&clock, &random)?, logs, things: Mutex::default() });
     while let Some((bytes, mut descriptors)) = datagram::receive(&socket)? {
         match EdgeOrder::decode(&bytes)?.1 {
             EdgeOrder::Keep(keep) => state.keep(keep, descriptors.pop())?,
@@ -94,6 +96,7 @@ impl State {
         match (keep.name.as_str(), descriptor) {
             (KEY, _) => self.things().seal = Some(Seal::new(&keep.bytes)?),
             (FOLDER, Some(folder)) => self.things().folder = Some(folder),
+            (LOGS, Some(folder)) => self.logs.set(folder),
             (CONTROL, Some(socket)) => self.clone().listen_to_control(UnixListener::from(socket))?,
             (name, Some(socket)) if name.starts_with(HTTP) || name.starts_with(HTTPS) => {
                 self.things().listeners.insert(keep.name, TcpListener::from(socket));

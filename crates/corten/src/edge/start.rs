@@ -19,7 +19,7 @@ use corten_stdx::random::Random;
 use corten_sys::cgroup::Hierarchies;
 
 use super::doors::Doors;
-use super::{CONTROL, DOORS, FOLDER, KEY, PROGRAM, USER};
+use super::{CONTROL, DOORS, FOLDER, KEY, LOGS, PROGRAM, USER};
 use crate::datadir::DataDir;
 use crate::files;
 
@@ -44,12 +44,12 @@ impl Place {
     /// Makes the folder and the key where they are missing.
     pub fn open(dir: &DataDir, run_dir: &Path, random: &Random) -> anyhow::Result<Self> {
         let folder = dir.join("edge");
-        match DirBuilder::new().mode(0o750).create(&folder) {
-            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(error).context("the edge's folder"),
-            _ => Ok(()),
-        }?;
-        // The edge may go into it, and write nothing.
+        make_dir(&folder, 0o750)?;
+        // The edge may go into it, and write nothing but logs: nothing that control opens.
         chown(&folder, None, Some(USER)).context("the edge's folder; run as root")?;
+        let logs = folder.join(LOGS);
+        make_dir(&logs, 0o700)?;
+        chown(&logs, Some(USER), Some(USER)).context("the folder of the edge's logs")?;
         let key_file = dir.join("pki").join("edge.key");
         let key = match std::fs::read(&key_file) {
             Ok(key) if key.len() == KEY_BYTES => key,
@@ -66,6 +66,16 @@ impl Place {
     }
 }
 
+/// Makes a folder where it is missing.
+fn make_dir(path: &Path, mode: u32) -> anyhow::Result<()> {
+    match DirBuilder::new().mode(mode).create(path) {
+        Err(error) if error.kind() != ErrorKind::AlreadyExists => {
+            Err(error).with_context(|| format!("the folder {}", path.display()))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// Gives the holder what an edge needs, and has it run an edge of this program. Resolves when it serves.
 pub async fn start(doors: Doors, place: &Place, instance: &str, clock: &Clock) -> anyhow::Result<()> {
     let (mut holder, held) = match doors.holder {
@@ -76,6 +86,8 @@ pub async fn start(doors: Doors, place: &Place, instance: &str, clock: &Clock) -
     holder.keep(KEY, &place.key, None)?;
     let folder = File::open(&place.folder)?;
     holder.keep(FOLDER, &[], Some(folder.as_fd()))?;
+    let logs = File::open(place.folder.join(LOGS))?;
+    holder.keep(LOGS, &[], Some(logs.as_fd()))?;
     if !keeps(CONTROL) {
         let socket = control_socket(&place.control)?;
         holder.keep(CONTROL, &[], Some(socket.as_fd()))?;
@@ -125,12 +137,10 @@ fn identity(program: &File) -> anyhow::Result<String> {
 }
 
 fn run(holder: &mut Holder, program: &File, place: &Place, instance: &str) -> anyhow::Result<()> {
-    let log = |name: &str| {
-        let path = place.folder.join(name);
-        let file = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
-        file.with_context(|| format!("the log {}", path.display()))
-    };
-    let (access, errors) = (log("access.log")?, log("edge.log")?);
+    // What the edge says of itself; requests are written to files that it opens.
+    let path = place.folder.join("edge.log");
+    let errors = OpenOptions::new().append(true).create(true).mode(0o600).open(&path);
+    let errors = errors.with_context(|| format!("the log {}", path.display()))?;
     let environment: Result<Vec<_>, _> = ["CORTEN_LOG", "CORTEN_CLOCK_OFFSET"]
         .iter()
         .filter_map(|name| Some(CString::new(format!("{name}={}", std::env::var(name).ok()?))))
@@ -144,7 +154,7 @@ fn run(holder: &mut Holder, program: &File, place: &Place, instance: &str) -> an
         ..Credentials::default()
     };
     let plan = Run { credentials, cgroup_joins: groups(instance)?, drain_ms: DRAIN_MS };
-    holder.run(plan, [program.as_fd(), access.as_fd(), errors.as_fd()]).context("the holder")
+    holder.run(plan, [program.as_fd(), errors.as_fd(), errors.as_fd()]).context("the holder")
 }
 
 /// The edge's own groups, so that nobody else's limits are its limits.
