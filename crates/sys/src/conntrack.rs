@@ -73,16 +73,19 @@ impl Tracking {
     }
 
     /// The first direction of the flows whose one direction is as the tuple says, as far as the flags compare it.
-    fn list(&mut self, direction: u16, tuple: &Tuple, flags: u32) -> Result<Vec<Tuple>, Error> {
+    fn list(&mut self, direction: u16, wanted: &Tuple, flags: u32) -> Result<Vec<Tuple>, Error> {
         let of_filter = if direction == ORIGINAL { FILTER_ORIGINAL_FLAGS } else { FILTER_REPLY_FLAGS };
         let mut messages = Messages::new();
         messages.add(GET, DUMP, &[IPV4, 0, 0, 0], |a| {
-            a.nest(direction, |a| tuple.encode(a));
+            a.nest(direction, |a| wanted.encode(a));
             a.nest(FILTER, |a| {
                 a.u32(of_filter, flags);
             });
         });
-        Ok(self.0.dump("list tracked connections", &messages)?.iter().filter_map(original).collect())
+        let replies = self.0.dump("list tracked connections", &messages)?;
+        // A kernel that does not know filters tells everything; nobody else's flow is to be forgotten for that.
+        let fits = |reply: &&Reply| tuple(reply, direction).is_some_and(|found| found.is_as(wanted, flags));
+        Ok(replies.iter().filter(fits).filter_map(|reply| tuple(reply, ORIGINAL)).collect())
     }
 
     /// Forgets a flow; one that is gone already is no error.
@@ -112,6 +115,14 @@ impl Tuple {
         });
     }
 
+    /// Whether the parts that the flags name are the same.
+    fn is_as(&self, wanted: &Self, flags: u32) -> bool {
+        let address = flags & BY_ADDRESS == 0 || self.source.0 == wanted.source.0;
+        let port =
+            flags & BY_PROTOCOL_AND_PORT == 0 || (self.protocol, self.source.1) == (wanted.protocol, wanted.source.1);
+        address && port
+    }
+
     fn decode(tuple: &Attribute<'_>) -> Option<Self> {
         let part = |kind| tuple.nested().find(|a| a.kind == kind);
         let (ip, protocol) = (part(TUPLE_IP)?, part(TUPLE_PROTOCOL)?);
@@ -128,6 +139,6 @@ impl Tuple {
     }
 }
 
-fn original(reply: &Reply) -> Option<Tuple> {
-    Tuple::decode(&reply.attributes(FIXED).find(|a| a.kind == ORIGINAL)?)
+fn tuple(reply: &Reply, direction: u16) -> Option<Tuple> {
+    Tuple::decode(&reply.attributes(FIXED).find(|a| a.kind == direction)?)
 }
