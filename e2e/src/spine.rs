@@ -14,6 +14,7 @@ mod shop;
 mod traces;
 mod verbs;
 
+use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,6 +58,8 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         return sandbox::enter();
     }
     sandbox::network()?;
+    // A server that has passed no packets on until now; the purge is to leave it so.
+    fs::write("/proc/sys/net/ipv4/ip_forward", "0").context("the switch of forwarding")?;
     let before = Traces::take()?;
     let mut node = Node::new(corten_program(arguments.corten.clone())?, &arguments.programs)?;
     let mut outcome = Ok(());
