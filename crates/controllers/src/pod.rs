@@ -2,7 +2,8 @@
 
 use corten_apimachinery::meta::Meta;
 use corten_apimachinery::time::Time;
-use corten_apimachinery::value::{Str, Value};
+use corten_apimachinery::value;
+use corten_apimachinery::value::{Map, Str, Value};
 use corten_client::Resource;
 use corten_client::cache::{Held, View};
 
@@ -81,6 +82,19 @@ impl PodView {
 /// Counts towards what is wanted: neither over nor being deleted.
 pub(crate) fn is_active(pod: &Held<PodView>) -> bool {
     pod.phase != Phase::Over && !pod.head.deleting
+}
+
+/// A pod of a template, without a name.
+pub(crate) fn from_template(template: &Value, owner: Value) -> Value {
+    let mut metadata = Map::new();
+    for field in ["labels", "annotations", "finalizers"] {
+        if let Some(value) = template.at(&["metadata", field]) {
+            metadata.insert(field, value.clone());
+        }
+    }
+    metadata.insert("ownerReferences", vec![owner]);
+    let spec = template.get("spec").cloned().unwrap_or_default();
+    value!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec})
 }
 
 /// Unix seconds of a timestamp that the server has written; 0 for none.

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_apimachinery::meta::Meta;
+use corten_apimachinery::meta::{Meta, metadata_mut};
 use corten_apimachinery::selector::LabelSelector;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
@@ -16,14 +16,16 @@ use corten_client::controller::{Controller, Next};
 use corten_client::error::unless_gone;
 use corten_client::events::{Recorder, Reference};
 use corten_client::informer::{Informer, Scope};
-use corten_client::{Client, Delete, Error, Patch, Resource};
+use corten_client::{Client, Delete, Error, Resource};
 use corten_stdx::clock::Clock;
 use futures_util::future::join_all;
 
 use crate::Base;
-use crate::pod::{PODS, Phase, PodView, is_active, orphans_of};
+use crate::owned::{Owner, patch_owner, selector};
+use crate::pod::{PODS, Phase, PodView, from_template, is_active, orphans_of};
 
 pub(crate) const REPLICA_SETS: Resource = Resource::new("apps", "v1", "replicasets");
+const OWNER: Owner = Owner { api_version: "apps/v1", kind: "ReplicaSet" };
 
 /// Pods made or deleted by one look.
 const BURST: usize = 500;
@@ -51,19 +53,7 @@ pub fn controller(base: &Base) -> Controller {
     let of = sets.clone();
     Controller::new("replica-set", Arc::new(context), reconcile)
         .watches(&sets)
-        .watches_for(&pods, move |pod| concerned(&of, pod))
-}
-
-/// The set that controls a pod, or those that could adopt it.
-fn concerned(sets: &Informer<Value>, pod: &Held<PodView>) -> Vec<Key> {
-    let namespace = &pod.head.namespace;
-    if let Some(owner) = pod.head.controller() {
-        let is_set = owner.kind == "ReplicaSet" && owner.api_version.starts_with("apps/");
-        return if is_set { vec![Key::new(namespace.clone(), owner.name.clone())] } else { Vec::new() };
-    }
-    let sets = sets.cache().in_namespace(namespace);
-    let adopt = sets.iter().filter(|set| selector(&set.view).is_ok_and(|selector| selector.matches(&pod.head.labels)));
-    adopt.map(|set| set.head.key()).collect()
+        .watches_for(&pods, move |pod| OWNER.concerned(&of, &pod.head))
 }
 
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
@@ -88,11 +78,11 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
 impl Context {
     async fn carry_out(&self, set: &Value, plan: &Plan) -> Result<(), Error> {
         for pod in &plan.adopt {
-            self.patch_owner(pod, owner_reference(set)).await?;
+            patch_owner(&self.client, &PODS, &pod.head, OWNER.reference(set)).await?;
         }
         for pod in &plan.release {
             let gone = value!({"$patch": "delete", "uid": (Meta::of(set).uid())});
-            self.patch_owner(pod, gone).await?;
+            patch_owner(&self.client, &PODS, &pod.head, gone).await?;
         }
         let about = Reference::of("apps/v1", "ReplicaSet", set);
         let deletes = plan.delete.iter().map(|pod| self.delete(&about, pod));
@@ -154,13 +144,6 @@ impl Context {
             Err(error) => self.recorder.warning(about, "FailedDelete", format!("Error deleting: {error}")),
         }
         deleted
-    }
-
-    async fn patch_owner(&self, pod: &Pod, reference: Value) -> Result<(), Error> {
-        let head = &pod.head;
-        let patch = value!({"metadata": {"uid": (head.uid.clone()), "ownerReferences": [reference]}});
-        let patched = self.client.patch(&PODS, &head.namespace, &head.name, "", &Patch::Strategic(patch)).await;
-        unless_gone(patched).map(drop)
     }
 }
 
@@ -225,11 +208,6 @@ fn min_ready_s(set: &Value) -> i64 {
     set.i64_at(&["spec", "minReadySeconds"]).unwrap_or_default()
 }
 
-fn selector(set: &Value) -> Result<LabelSelector, Error> {
-    let selector = LabelSelector::from_object(set.at(&["spec", "selector"]));
-    selector.map_err(|error| Error::Shape(format!("the selector of {}: {error}", Meta::of(set).name())))
-}
-
 /// Those first whose loss matters least.
 fn sort_by_worth(pods: &mut [Pod], now_s: i64) {
     let mut ready_on: HashMap<Str, usize> = HashMap::new();
@@ -262,24 +240,10 @@ fn age(since_s: i64, now_s: i64) -> u32 {
 
 /// A pod of the set's template, without a name.
 fn new_pod(set: &Value) -> Value {
-    let mut metadata = Map::new();
-    for field in ["labels", "annotations", "finalizers"] {
-        if let Some(value) = set.at(&["spec", "template", "metadata", field]) {
-            metadata.insert(field, value.clone());
-        }
-    }
-    metadata.insert("generateName", format!("{}-", Meta::of(set).name()));
-    metadata.insert("ownerReferences", vec![owner_reference(set)]);
-    let spec = set.at(&["spec", "template", "spec"]).cloned().unwrap_or_default();
-    value!({"kind": "Pod", "apiVersion": "v1", "metadata": metadata, "spec": spec})
-}
-
-fn owner_reference(set: &Value) -> Value {
-    let meta = Meta::of(set);
-    value!({
-        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": (meta.name()), "uid": (meta.uid()),
-        "controller": true, "blockOwnerDeletion": true
-    })
+    let template = set.at(&["spec", "template"]).cloned().unwrap_or_default();
+    let mut pod = from_template(&template, OWNER.reference(set));
+    metadata_mut(&mut pod).insert("generateName", format!("{}-", Meta::of(set).name()));
+    pod
 }
 
 /// The set's new status; `None` where it is as it was.

@@ -9,8 +9,8 @@ use corten_client::events::{Form, Recorder};
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
     Base, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints, garbage, job, namespace,
-    node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, taint_eviction, ttl_after_finished,
-    volume_protection,
+    node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, stateful_set, taint_eviction,
+    ttl_after_finished, volume_protection,
 };
 use corten_dns::Zones;
 use corten_gateway::{ingress, zones};
@@ -51,6 +51,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         garbage::controller(&base),
         replica_set::controller(&base),
         deployment::controller(&base),
+        stateful_set::controller(&base),
         endpoint_slice::controller(&base),
         endpoint_slice_mirroring::controller(&base),
         endpoints::controller(&base),

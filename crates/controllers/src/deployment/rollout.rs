@@ -9,6 +9,7 @@ use corten_apimachinery::value::{Map, Str, Value};
 use corten_client::cache::Held;
 
 use super::{HASH_LABEL, REVISION, owner_reference, template_without_hash};
+use crate::name_hash::name_hash;
 use crate::pod::seconds;
 
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -27,9 +28,6 @@ const OWN: [&str; 6] = [
 
 /// Bytes of an annotation of past revisions.
 const HISTORY_BYTES_MAX: usize = 2000;
-
-/// Letters of a hash in names and labels: none that make words.
-const ALPHABET: &[u8; 27] = b"bcdfghjklmnpqrstvwxz2456789";
 
 /// A replica set of the deployment, as far as a rollout looks.
 #[derive(Clone)]
@@ -407,12 +405,10 @@ fn annotate(object: &mut Value, key: &str, value: &str) {
     annotations.insert(key, value);
 }
 
-/// A short name of a template (FNV-1a), other after every collision.
+/// A short name of a template, other after every collision.
 fn template_hash(deployment: &Value) -> String {
-    let mut text = json::to_vec(&template_without_hash(deployment));
-    text.extend(deployment.i64_at(&["status", "collisionCount"]).unwrap_or_default().to_le_bytes());
-    let hash = text.iter().fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(*byte)).wrapping_mul(0x0100_0193));
-    hash.to_string().bytes().map(|digit| char::from(ALPHABET[usize::from(digit) % ALPHABET.len()])).collect()
+    let collisions = deployment.i64_at(&["status", "collisionCount"]).unwrap_or_default();
+    name_hash(json::to_vec(&template_without_hash(deployment)), collisions)
 }
 
 #[cfg(test)]

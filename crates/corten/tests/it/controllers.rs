@@ -134,6 +134,66 @@ async fn a_deployment_becomes_pods_and_a_new_template_a_new_set() {
 }
 
 #[tokio::test]
+async fn a_stateful_set_becomes_named_pods_with_claims_and_keeps_its_history() {
+    const SETS: &str = "/apis/apps/v1/namespaces/default/statefulsets";
+    const PODS: &str = "/api/v1/namespaces/default/pods";
+    const CLAIMS: &str = "/api/v1/namespaces/default/persistentvolumeclaims";
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let client = &server.client;
+    let count = |list: &Value| list.get("items").and_then(Value::as_array).map_or(0, <[Value]>::len);
+    let set = value!({
+        "kind": "StatefulSet", "apiVersion": "apps/v1", "metadata": {"name": "db"},
+        "spec": {
+            "replicas": 2, "serviceName": "db", "podManagementPolicy": "Parallel",
+            "selector": {"matchLabels": {"app": "db"}},
+            "persistentVolumeClaimRetentionPolicy": {"whenDeleted": "Delete", "whenScaled": "Retain"},
+            "template": {
+                "metadata": {"labels": {"app": "db"}},
+                "spec": {"nodeSelector": {"example.com/none": ""}, "containers": [{"name": "c", "image": "i:1"}]}
+            },
+            "volumeClaimTemplates": [{
+                "metadata": {"name": "data"},
+                "spec": {"accessModes": ["ReadWriteOnce"], "resources": {"requests": {"storage": "1Mi"}}}
+            }]
+        }
+    });
+    assert_eq!(client.post(SETS, &set).await.0, 201);
+    let path = format!("{SETS}/db");
+    let told = eventually(client, &path, |_, set| set.i64_at(&["status", "replicas"]) == Some(2)).await;
+    let first = told.str_at(&["status", "updateRevision"]).to_owned();
+    let of_revision =
+        |pod: &Value, revision: &str| pod.str_at(&["metadata", "labels", "controller-revision-hash"]) == revision;
+    for pod in ["db-0", "db-1"] {
+        let made = eventually(client, &format!("{PODS}/{pod}"), |code, _| code == 200).await;
+        assert!(of_revision(&made, &first) && made.str_at(&["spec", "hostname"]) == pod, "{made:?}");
+        let owned = |claim: &Value| claim.at(&["metadata", "ownerReferences"]).is_some();
+        eventually(client, &format!("{CLAIMS}/data-{pod}"), |code, claim| code == 200 && owned(claim)).await;
+    }
+    let image = |tag: &str| value!({"spec": {"template": {"spec": {"containers": [{"name": "c", "image": (format!("i:{tag}"))}]}}}});
+    let revisions = async |tag: &str, wanted: i64| {
+        assert_eq!(client.merge(&path, &image(tag)).await.0, 200);
+        let newest = |list: &Value| {
+            let items = list.get("items").and_then(Value::as_array).unwrap_or_default();
+            items.iter().filter_map(|revision| revision.i64_at(&["revision"])).max()
+        };
+        let list = "/apis/apps/v1/namespaces/default/controllerrevisions";
+        count(&eventually(client, list, |_, list| newest(list) == Some(wanted)).await)
+    };
+    assert_eq!(revisions("2", 2).await, 2);
+    eventually(client, &format!("{PODS}/db-1"), |code, pod| code == 200 && !of_revision(pod, &first)).await;
+    let (_, other) = client.get(&format!("{PODS}/db-0")).await;
+    assert!(of_revision(&other, &first), "it waits until the pod behind it is available");
+    assert_eq!(revisions("1", 3).await, 2, "a form that comes back takes a new number");
+    eventually(client, &format!("{PODS}/db-1"), |code, pod| code == 200 && of_revision(pod, &first)).await;
+    assert_eq!(client.delete(&path).await, 200);
+    for list in [PODS, CLAIMS, "/apis/apps/v1/namespaces/default/controllerrevisions"] {
+        eventually(client, list, |_, list| count(list) == 0).await;
+    }
+    assert_eq!(server.stop(), Some(0));
+}
+
+#[tokio::test]
 async fn pods_get_a_node_or_a_reason_and_services_their_endpoints() {
     const PODS: &str = "/api/v1/namespaces/default/pods";
     let dir = tempfile::tempdir().expect("a directory");
