@@ -168,7 +168,7 @@ fn parsed(leaf: &Leaf) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static
 }
 
 fn until(unix_s: i64, clock: &Clock) -> Duration {
-    let left = u64::try_from(unix_s - clock.now_s()).unwrap_or_default();
+    let left = u64::try_from(unix_s - clock.wall_s()).unwrap_or_default();
     Duration::from_secs(left.max(1)).min(LOOK_EVERY)
 }
 

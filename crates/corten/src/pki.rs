@@ -181,7 +181,7 @@ impl EdgeAuthority {
 
 /// The stored leaf if it is still good, else a new one.
 fn stored(dir: &Path, clock: &Clock, authority: &Authority, wanted: &leaf::Wanted<'_>) -> Result<Leaf, PkiError> {
-    let now_s = clock.now_s();
+    let now_s = clock.wall_s();
     let path = dir.join(format!("{}.pem", wanted.file));
     let stored = read_if_there(&path)?.and_then(|text| Leaf::good(&text, wanted, authority, now_s));
     if let Some(leaf) = stored {
@@ -200,7 +200,7 @@ impl Authority {
             (Some(pem), Some(key_pem)) => (pem, key_pem),
             (None, _) => {
                 let (pem, key_pem) =
-                    make(name, clock.now_s()).map_err(|source| PkiError::Making { name: file, source })?;
+                    make(name, clock.wall_s()).map_err(|source| PkiError::Making { name: file, source })?;
                 // The key first: a certificate without its key would be refused at the next start.
                 write_private(&key, key_pem.as_bytes())?;
                 write_private(&certificate, pem.as_bytes())?;
@@ -210,7 +210,7 @@ impl Authority {
                 return Err(PkiError::Authority { path: certificate, why: "its key is missing".to_owned() });
             }
         };
-        Self::read(pem, &key_pem, clock.now_s()).map_err(|refusal| match refusal {
+        Self::read(pem, &key_pem, clock.wall_s()).map_err(|refusal| match refusal {
             Unusable::NotYet => PkiError::Clock { path: certificate },
             Unusable::Because(why) => PkiError::Authority { path: certificate, why },
         })
@@ -281,6 +281,17 @@ mod tests {
         let second = pki.administrator().expect("renewed");
         assert_ne!(second.certificate_pem, first.certificate_pem);
         assert!(second.renew_at_s > first.renew_at_s + 14 * DAY_S);
+    }
+
+    #[test]
+    fn a_clock_set_back_makes_leaves_anew() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let at = |day: i64| Pki::open(dir.path(), Clock::manual(START_MS + day * DAY_S * 1000)).expect("an authority");
+        at(0);
+        let later = at(5).administrator().expect("made");
+        let now = at(4).administrator().expect("made anew: the other one is not valid yet");
+        assert_ne!(now.certificate_pem, later.certificate_pem);
+        assert!(now.renew_at_s < later.renew_at_s);
     }
 
     #[test]

@@ -24,8 +24,10 @@ impl Backoff {
         self.last_ms = now_ms;
     }
 
-    /// Until when to wait after what happened at `event_ms`; `None` where nothing is waited for.
+    /// Until when to wait after what happened at `event_ms`; `None` where nothing is waited for. Pod processes tell the time
+    /// of day, which may have been set back since the last try: nothing that they tell of happened before it.
     pub fn until(&self, event_ms: i64) -> Option<i64> {
+        let event_ms = event_ms.max(self.last_ms);
         let waits = self.pause_ms > 0 && event_ms - self.last_ms <= FORGET_MS;
         waits.then_some(event_ms + self.pause_ms)
     }
@@ -67,5 +69,16 @@ mod tests {
         assert_eq!(backoff.until(now_ms + FORGET_MS + 1), None);
         backoff.count(now_ms + FORGET_MS + 1, now_ms + FORGET_MS + 1);
         assert_eq!(backoff.pause_ms(), FIRST_MS);
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_ends_no_pause() {
+        let mut backoff = Backoff::default();
+        let now_ms = 10 * LONGEST_MS;
+        backoff.count(now_ms, now_ms);
+        assert_eq!(backoff.until(now_ms + 1), Some(now_ms + 1 + FIRST_MS));
+        assert_eq!(backoff.until(now_ms - 3_600_000), Some(now_ms + FIRST_MS));
+        backoff.count(now_ms - 3_600_000, now_ms + FIRST_MS);
+        assert_eq!(backoff.pause_ms(), 2 * FIRST_MS);
     }
 }

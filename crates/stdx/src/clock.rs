@@ -1,7 +1,13 @@
 //! Time as an argument. Cores take a [`Clock`]; only this file asks the system.
+//!
+//! There are two readings. What is waited for goes by [`Clock::now_ms`], which never goes back: an administrator or a time
+//! server that sets the clock back by an hour must not make every pause and every deadline an hour longer. What strangers
+//! check against their own clocks, the validity of certificates and tokens, goes by [`Clock::wall_s`].
+
+mod steady;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use tokio::sync::watch;
@@ -54,10 +60,14 @@ impl Clock {
     /// Waits until this clock shows a Unix time in milliseconds. On a manual clock that is for whoever advances it.
     pub async fn sleep_until_ms(&self, at_ms: i64) {
         match &self.0 {
-            Source::System { .. } => {
+            Source::System { .. } => loop {
                 let left_ms = u64::try_from(at_ms.saturating_sub(self.now_ms())).unwrap_or_default();
                 tokio::time::sleep(Duration::from_millis(left_ms)).await;
-            }
+                // A clock that was set back goes slower for a while.
+                if self.now_ms() >= at_ms {
+                    return;
+                }
+            },
             Source::Manual(now_ms) => {
                 let mut shown = now_ms.subscribe();
                 shown.wait_for(|now_ms| *now_ms >= at_ms).await.expect("the sender is held by this clock");
@@ -71,11 +81,20 @@ impl Clock {
         self.sleep_until_ms(self.now_ms().saturating_add(period_ms)).await;
     }
 
-    /// Unix time in milliseconds.
+    /// Unix time in milliseconds. It never goes back: after the system's clock was set back it goes on, a little slower,
+    /// until it is caught up with.
     pub fn now_ms(&self) -> i64 {
         match &self.0 {
             Source::Manual(now_ms) => *now_ms.borrow(),
-            Source::System { offset_s } => system_ms() + offset_s * 1000,
+            Source::System { offset_s } => steady::now_ms() + offset_s * 1000,
+        }
+    }
+
+    /// Unix time in seconds as everybody else on this machine has it, which may go back.
+    pub fn wall_s(&self) -> i64 {
+        match &self.0 {
+            Source::Manual(now_ms) => now_ms.borrow().div_euclid(1000),
+            Source::System { offset_s } => steady::wall_ms().div_euclid(1000) + offset_s,
         }
     }
 
@@ -87,12 +106,6 @@ impl Clock {
     pub fn now(&self) -> Timestamp {
         Timestamp::from_millisecond(self.now_ms()).expect("a 64-bit millisecond count of this era is in range")
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "this is the one place that asks the system")]
-fn system_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
 
 /// A stopwatch for measuring how long something took; not for deciding.

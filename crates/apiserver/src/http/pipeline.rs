@@ -201,7 +201,7 @@ impl Api {
 
     /// Authentication, impersonation, authorization.
     async fn admit(&self, headers: &HeaderMap, peer: &Peer, info: &RequestInfo) -> Result<Arc<User>, Status> {
-        let user = self.access.authenticate(peer, headers, self.clock.now_s()).await?;
+        let user = self.access.authenticate(peer, headers, self.clock.wall_s()).await?;
         let user = self.access.impersonate(user, headers).await?;
         self.access.authorize(&access::attributes(&user, info)).await?;
         Ok(user)

@@ -79,7 +79,7 @@ impl Tls {
     pub(super) fn judge(&self, current: &Current, shown: Option<&[CertificateDer<'_>]>) -> ClientCertificate {
         let Some((leaf, intermediates)) = shown.and_then(<[_]>::split_first) else { return ClientCertificate::None };
         let Some(verifier) = &current.verifier else { return ClientCertificate::None };
-        let now_s = self.clock.now_s();
+        let now_s = self.clock.wall_s();
         let now = UnixTime::since_unix_epoch(Duration::from_secs(now_s.unsigned_abs()));
         if let Err(error) = verifier.verify_client_cert(leaf, intermediates, now) {
             return ClientCertificate::Refused(error.to_string());

@@ -58,7 +58,7 @@ impl Tokens {
             let [own, wanted] = [&claims.audiences, wanted].map(go_list);
             return Err(format!("token audiences {own} is invalid for the target audiences {wanted}"));
         }
-        in_time(&claims, self.clock.now_s())?;
+        in_time(&claims, self.clock.wall_s())?;
         self.still_there(&claims).await?;
         Ok(Some(Proved { user: user(&claims), audiences }))
     }

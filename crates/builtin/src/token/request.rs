@@ -40,7 +40,7 @@ impl Connector for TokenRequests {
                 return Err(Status::bad_request("not a TokenRequest"));
             };
             let account = self.account(&call.target.namespace, &call.target.name).await?;
-            let now_s = self.tokens.clock.now_s();
+            let now_s = self.tokens.clock.wall_s();
             let request = complete(request, &call.target, &account, now_s)?;
             validate(&request)?;
             let request = self.registry.admit(&call.user, &call.target, request, call.options.dry_run).await?;

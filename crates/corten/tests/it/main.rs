@@ -1,6 +1,7 @@
 //! The binary as its users meet it: started, asked, stopped, refused.
 
 mod client;
+mod clock;
 mod controllers;
 mod edge;
 mod https;

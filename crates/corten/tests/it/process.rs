@@ -68,6 +68,13 @@ impl Server {
         Self::start_with(dir, &no_edge())
     }
 
+    /// The same under a clock that is so many seconds ahead of this machine's.
+    pub(crate) fn start_at(dir: &Path, offset_s: i64) -> Self {
+        let mut command = command(dir, "127.0.0.1:0");
+        command.env("CORTEN_CLOCK_OFFSET", offset_s.to_string());
+        Self::run(command, dir)
+    }
+
     /// The same with the edge's ports.
     pub(crate) fn start_with(dir: &Path, ports: &[String]) -> Self {
         Self::run(command_with(dir, "127.0.0.1:0", ports), dir)

@@ -82,6 +82,23 @@ mod tests {
     }
 
     #[test]
+    fn a_clock_that_is_set_back_forgets_nothing() {
+        let limits = limits(30, 10, u64::MAX);
+        let (mut view, mut window) = (View::new(), Window::default());
+        let hour_ms = 3_600_000;
+        for second in 0..100 {
+            let change = Change::Put { value: Bytes::from_static(&[0; 8]), ttl: None };
+            let record = view.decide(second.to_string().into(), Expect::Absent, change, 0).unwrap();
+            view.apply(record);
+            // After fifty seconds the clock is an hour back.
+            let now_ms = hour_ms + second * 1000 - if second < 50 { 0 } else { hour_ms };
+            window.note(now_ms, view.revision);
+            window.trim(&mut view, now_ms, &limits);
+        }
+        assert_eq!(view.floor, 21, "what was young then stays, and what came later");
+    }
+
+    #[test]
     fn the_longer_of_age_and_count_is_kept_within_the_bytes() {
         assert_eq!(floor_after_100_writes(&limits(1000, 10, u64::MAX)), 1, "young");
         assert_eq!(floor_after_100_writes(&limits(30, 10, u64::MAX)), 71, "thirty seconds");
