@@ -2,9 +2,10 @@
 //! Layout: `VERSION lock instance pki keys store content admin.kubeconfig`.
 
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{ErrorKind, Read as _, Seek as _, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use corten_stdx::random::Random;
 use rustix::fs::FlockOperation;
@@ -17,6 +18,10 @@ const LAYOUT: u32 = 1;
 /// Below this the store would stop with its first snapshot.
 const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
 
+/// How often and how far apart a lock is tried whose holder is gone.
+const LOOKS_MAX: u32 = 100;
+const LOOK_AGAIN: Duration = Duration::from_millis(10);
+
 /// The folder of sockets of every instance on this server, one below it for each.
 pub const RUN: &str = "/run/corten";
 
@@ -25,8 +30,13 @@ pub const RUN: &str = "/run/corten";
 pub struct DataDir {
     path: PathBuf,
     instance: String,
+    /// This start has made it.
+    fresh: bool,
     _lock: File,
 }
+
+/// What a start makes in an empty directory before anything is started, in an order in which it can be taken back.
+const FIRST: [&str; 7] = ["network/dns-address", "network", "store", "pki", "instance", "VERSION", "lock"];
 
 #[derive(Debug, thiserror::Error)]
 pub enum DataDirError {
@@ -45,17 +55,50 @@ pub enum DataDirError {
 }
 
 impl DataDir {
-    /// Makes the directory where it is missing, and takes it for this process.
+    /// Makes the directory where it is missing, and takes it for this process. What is refused is left as it was.
     pub fn open(path: &Path, random: &Random) -> Result<Self, DataDirError> {
+        found_layout(path)?;
+        let fresh = !path.join("instance").exists();
         make_dir(path)?;
         let lock = take_lock(path)?;
-        check_layout(path)?;
-        check_space(path)?;
-        let instance = instance(path, random)?;
-        for part in ["pki", "store"] {
-            make_dir(&path.join(part))?;
+        let mut dir = Self { path: path.to_owned(), instance: String::new(), fresh, _lock: lock };
+        match dir.fill(random) {
+            Ok(()) => Ok(dir),
+            Err(error) => {
+                dir.take_back();
+                Err(error)
+            }
         }
-        Ok(Self { path: path.to_owned(), instance, _lock: lock })
+    }
+
+    fn fill(&mut self, random: &Random) -> Result<(), DataDirError> {
+        check_layout(&self.path)?;
+        check_space(&self.path)?;
+        self.instance = instance(&self.path, random)?;
+        ["pki", "store"].iter().try_for_each(|part| make_dir(&self.path.join(part)))?;
+        Ok(())
+    }
+
+    /// Whether this start has made it.
+    pub fn is_fresh(&self) -> bool {
+        self.fresh
+    }
+
+    /// Removes what this start has made, if it has found nothing: it was refused before anything was started.
+    pub fn take_back(&self) {
+        if !self.fresh {
+            return;
+        }
+        let parts = FIRST.iter().map(|part| self.path.join(part)).chain([self.path.clone()]);
+        for part in parts {
+            let removed = if part.is_dir() { std::fs::remove_dir(&part) } else { std::fs::remove_file(&part) };
+            match removed {
+                Err(error) if !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::DirectoryNotEmpty) => {
+                    tracing::warn!(path = %part.display(), %error, "it stays behind");
+                }
+                _ => {}
+            }
+        }
     }
 
     /// Takes a directory that a corten has made; nothing is added to it but the lock.
@@ -66,7 +109,7 @@ impl DataDir {
         let lock = take_lock(path)?;
         check_layout(path)?;
         let instance = checked(&path.join("instance"), found)?;
-        Ok(Self { path: path.to_owned(), instance, _lock: lock })
+        Ok(Self { path: path.to_owned(), instance, fresh: false, _lock: lock })
     }
 
     pub fn join(&self, part: &str) -> PathBuf {
@@ -99,11 +142,17 @@ fn take_lock(dir: &Path) -> Result<File, DataDirError> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false).mode(0o600);
     let mut file = options.open(&path).map_err(failed)?;
-    if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
+    let mut looks = 0;
+    while rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         let mut pid = String::new();
-        file.read_to_string(&mut pid).map_err(failed)?;
-        let holder = if pid.is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
-        return Err(DataDirError::Locked { path: dir.to_owned(), holder });
+        file.rewind().and_then(|()| file.read_to_string(&mut pid)).map_err(failed)?;
+        // What a killed corten was about to start holds its lock until it is another program.
+        looks += 1;
+        if looks > LOOKS_MAX || Path::new("/proc").join(pid.trim()).exists() {
+            let holder = if pid.is_empty() { String::new() } else { format!(" (process {})", pid.trim()) };
+            return Err(DataDirError::Locked { path: dir.to_owned(), holder });
+        }
+        std::thread::sleep(LOOK_AGAIN);
     }
     file.set_len(0)
         .and_then(|()| file.rewind())
@@ -112,14 +161,21 @@ fn take_lock(dir: &Path) -> Result<File, DataDirError> {
     Ok(file)
 }
 
+/// Notes the layout in a directory without one.
 fn check_layout(dir: &Path) -> Result<(), DataDirError> {
+    if !found_layout(dir)? {
+        write_private(&dir.join("VERSION"), format!("{LAYOUT}\n").as_bytes())?;
+    }
+    Ok(())
+}
+
+/// Whether a directory has a layout already; an error if it is one that this program cannot use.
+fn found_layout(dir: &Path) -> Result<bool, DataDirError> {
     let path = dir.join("VERSION");
-    let Some(text) = read_if_there(&path)? else {
-        return Ok(write_private(&path, format!("{LAYOUT}\n").as_bytes())?);
-    };
+    let Some(text) = read_if_there(&path)? else { return Ok(false) };
     match text.trim().parse() {
         Ok(found) if found > LAYOUT => Err(DataDirError::Newer { path: dir.to_owned(), found }),
-        Ok(_) => Ok(()),
+        Ok(_) => Ok(true),
         Err(_) => Err(DataDirError::Unreadable { path, found: text }),
     }
 }
@@ -180,11 +236,43 @@ mod tests {
     }
 
     #[test]
+    fn the_lock_of_a_process_that_is_gone_is_waited_for() {
+        let dir = tempfile::tempdir().expect("a directory");
+        drop(open(dir.path()).expect("opens"));
+        let file = OpenOptions::new().write(true).open(dir.path().join("lock")).expect("there");
+        rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).expect("free");
+        // No process has this id: it is above the kernel's limit.
+        std::fs::write(dir.path().join("lock"), "4194305\n").expect("written");
+        let released = std::thread::spawn(move || {
+            std::thread::sleep(LOOK_AGAIN * 5);
+            drop(file);
+        });
+        open(dir.path()).expect("opens when it is free");
+        released.join().expect("no panic");
+    }
+
+    #[test]
+    fn what_was_found_is_never_taken_back() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("data");
+        open(&path).expect("opens").take_back();
+        assert!(!path.exists(), "it was made by this start");
+        std::fs::create_dir(&path).expect("made");
+        std::fs::write(path.join("notes.txt"), "mine").expect("written");
+        open(&path).expect("opens").take_back();
+        assert_eq!(std::fs::read_dir(&path).expect("listed").count(), 1, "somebody else's stays");
+        drop(open(&path).expect("opens"));
+        open(&path).expect("opens again").take_back();
+        assert!(path.join("instance").exists() && path.join("store").is_dir(), "it was there before this start");
+    }
+
+    #[test]
     fn a_newer_or_damaged_layout_is_refused() {
         let dir = tempfile::tempdir().expect("a directory");
         std::fs::write(dir.path().join("VERSION"), "2\n").expect("written");
         let text = open(dir.path()).expect_err("newer").to_string();
         assert!(text.contains("layout 2, this one knows 1"), "{text}");
+        assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1, "no lock is left");
         std::fs::write(dir.path().join("VERSION"), "what\n").expect("written");
         assert!(matches!(open(dir.path()), Err(DataDirError::Unreadable { .. })));
         std::fs::write(dir.path().join("VERSION"), "1\n").expect("written");

@@ -6,6 +6,12 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::Path;
 
 use corten_apimachinery::value::Str;
+use corten_sys::cgroup::Hierarchies;
+
+use crate::args::{Controllers, Network, Up};
+
+/// The controllers without which a pod could take the whole server.
+const CONTROLLERS: [&str; 3] = ["cpu", "memory", "pids"];
 
 /// The port of a node's server.
 const NODE_PORT: u16 = 10250;
@@ -21,6 +27,42 @@ pub enum ListenError {
     Forbidden { address: SocketAddr, flag: &'static str },
     #[error("cannot listen on {address}; choose another address with {flag}")]
     Other { address: SocketAddr, flag: &'static str, source: std::io::Error },
+}
+
+/// A server that cannot run pods.
+#[derive(Debug, thiserror::Error)]
+pub enum UnfitError {
+    #[error(
+        "running pods needs root; run as root, or leave pods and Services to others with --controllers none --network none"
+    )]
+    NotRoot,
+    #[error(
+        "pods cannot be limited: no control group of this server has {missing}; mount them (mount -t cgroup2 none /sys/fs/cgroup), \
+         or start the kernel with them, then start again"
+    )]
+    NoController { missing: String },
+    #[error("the control groups of this server cannot be read; mount them at /sys/fs/cgroup, then start again")]
+    Groups(#[source] corten_sys::cgroup::Error),
+}
+
+/// Whether this server can do what is asked of it. Nothing is touched.
+pub fn fit(settings: &Up) -> Result<(), UnfitError> {
+    let pods = settings.controllers == Controllers::All;
+    if (pods || settings.network == Network::All) && !rustix::process::geteuid().is_root() {
+        return Err(UnfitError::NotRoot);
+    }
+    if pods {
+        return check_controllers(&Hierarchies::detect().map_err(UnfitError::Groups)?);
+    }
+    Ok(())
+}
+
+fn check_controllers(hierarchies: &Hierarchies) -> Result<(), UnfitError> {
+    let missing: Vec<&str> = CONTROLLERS.into_iter().filter(|controller| !hierarchies.has(controller)).collect();
+    match missing.as_slice() {
+        [] => Ok(()),
+        missing => Err(UnfitError::NoController { missing: missing.join(", ") }),
+    }
 }
 
 /// Binds an address, or says who holds it and which flag, such as `--listen ADDR:PORT`, chooses another one.
@@ -116,6 +158,17 @@ mod tests {
         let expected = format!("(process {})", std::process::id());
         assert!(text.contains(&format!("port {} is in use by ", address.port())), "{text}");
         assert!(text.contains(&expected) && text.ends_with("--listen ADDR:PORT"), "{text}");
+    }
+
+    #[test]
+    fn a_missing_controller_is_named() {
+        let line = |options: &str| format!("30 24 0:26 / /sys/fs/cgroup/{options} rw - cgroup cgroup rw,{options}\n");
+        let all = [line("cpu,cpuacct"), line("memory"), line("pids")];
+        check_controllers(&Hierarchies::mounted(&all.concat())).expect("all are there");
+        let text = check_controllers(&Hierarchies::mounted(&all[..2].concat())).expect_err("one is not").to_string();
+        assert!(text.starts_with("pods cannot be limited: no control group of this server has pids; mount "), "{text}");
+        let text = check_controllers(&Hierarchies::default()).expect_err("none is").to_string();
+        assert!(text.contains("has cpu, memory, pids;"), "{text}");
     }
 
     #[test]

@@ -43,10 +43,32 @@ const DRAIN_MAX: Duration = Duration::from_secs(10);
 /// Runs until SIGTERM or SIGINT. What cannot work is refused before anything is started.
 pub fn run(settings: &Up) -> anyhow::Result<()> {
     let progress = Progress::start();
+    preflight::fit(settings)?;
     let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
     let random = Random::system();
-    let dir = DataDir::open(&settings.data_dir, &random)?;
     let demo = if settings.demo { Some(Demo::find(settings)?) } else { None };
+    let dir = DataDir::open(&settings.data_dir, &random)?;
+    let (ranges, listener, doors) = open(settings, &dir).inspect_err(|_| take_back(settings, &dir))?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
+    let site = Site::new(settings, &dir, ranges, clock, random);
+    runtime.block_on(serve(&site, listener, doors, demo, progress))?;
+    node::leave(&dir);
+    Ok(())
+}
+
+/// Leaves everything as it was before a start that was refused.
+fn take_back(settings: &Up, dir: &DataDir) {
+    if !dir.is_fresh() {
+        return;
+    }
+    if let Err(error) = edge::address::remove(&settings.data_dir) {
+        tracing::warn!(%error, "the address of cluster DNS stays");
+    }
+    dir.take_back();
+}
+
+/// The address ranges and the sockets of this server, as far as they can be had.
+fn open(settings: &Up, dir: &DataDir) -> anyhow::Result<(Ranges, TcpListener, Option<Doors>)> {
     let ranges = Ranges::open(settings, dir.instance())?;
     let listener = preflight::listen(settings.listen, "--listen ADDR:PORT")?;
     let doors = match settings.controllers {
@@ -54,14 +76,10 @@ pub fn run(settings: &Up) -> anyhow::Result<()> {
         Controllers::None => None,
     };
     let doors = match doors {
-        Some(doors) if settings.network == args::Network::All => Some(doors.with_names(&dir, ranges.dns())?),
+        Some(doors) if settings.network == args::Network::All => Some(doors.with_names(dir, ranges.dns())?),
         other => other,
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
-    let site = Site::new(settings, &dir, ranges, clock, random);
-    runtime.block_on(serve(&site, listener, doors, demo, progress))?;
-    node::leave(&dir);
-    Ok(())
+    Ok((ranges, listener, doors))
 }
 
 async fn serve(

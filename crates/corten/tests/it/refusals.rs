@@ -1,6 +1,10 @@
 //! What cannot work is refused at once, in one sentence, with the next step.
 
 use std::net::TcpListener;
+use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use crate::process::{Server, refused};
 
@@ -11,11 +15,12 @@ fn a_busy_port() {
     let dir = tempfile::tempdir().expect("a directory");
     let held = TcpListener::bind(ANY).expect("a free port");
     let address = held.local_addr().expect("bound");
-    let text = refused(dir.path(), &address.to_string());
+    let data = dir.path().join("data");
+    let text = refused(&data, &address.to_string());
     let expected =
         format!("(process {}); stop that, or choose another address with --listen ADDR:PORT", std::process::id());
     assert!(text.contains(&expected), "{text}");
-    assert!(text.starts_with("error: port "), "nothing was started before: {text}");
+    assert!(text.starts_with("error: port ") && !data.exists(), "nothing was started before: {text}");
 }
 
 #[test]
@@ -33,38 +38,83 @@ fn a_directory_of_a_newer_version() {
     std::fs::write(dir.path().join("VERSION"), "99\n").expect("written");
     let text = refused(dir.path(), ANY);
     assert!(text.contains("newer corten (layout 99") && text.contains("--data-dir"), "{text}");
-    assert!(!dir.path().join("store").exists(), "nothing was touched");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("listed").count(), 1, "nothing was touched, no lock is left");
 }
 
 #[test]
 fn overlapping_cidrs() {
     let dir = tempfile::tempdir().expect("a directory");
-    let mut command = crate::process::command_in_any_range(dir.path(), ANY);
+    let data = dir.path().join("data");
+    let mut command = crate::process::command_in_any_range(&data, ANY);
     let output = command.args(["--pod-cidr", "10.96.0.0/17"]).output().expect("it runs");
     let text = String::from_utf8(output.stderr).expect("text");
     let expected = "the pod range 10.96.0.0/17 overlaps the Service range 10.96.0.0/16";
     assert!(!output.status.success() && text.contains(expected), "{text}");
-    assert_eq!(std::fs::read_dir(dir.path().join("store")).expect("listed").count(), 0, "nothing was started");
+    assert!(!data.exists(), "nothing was made");
+}
+
+/// This program where everybody may run it.
+fn for_everybody(dir: &Path) -> PathBuf {
+    let program = dir.join("corten");
+    std::fs::copy(env!("CARGO_BIN_EXE_corten"), &program).expect("copied");
+    let everybody = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(dir, everybody.clone()).expect("set");
+    std::fs::set_permissions(&program, everybody).expect("set");
+    program
+}
+
+#[test]
+fn not_root() {
+    const NOBODY: u32 = 65534;
+    let dir = tempfile::tempdir().expect("a directory");
+    let open = dir.path().join("open");
+    std::fs::create_dir(&open).expect("made");
+    std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("set");
+    let mut command = Command::new(for_everybody(dir.path()));
+    command.args(["up", "--listen", ANY, "--http-port", "0", "--https-port", "0", "--data-dir"]).arg(open.join("data"));
+    let output = command.uid(NOBODY).gid(NOBODY).output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    let expected = "error: running pods needs root; run as root, or leave pods and Services to others with --controllers none \
+                    --network none\n";
+    assert_eq!((output.status.code(), text.as_str()), (Some(1), expected));
+    assert_eq!(std::fs::read_dir(&open).expect("listed").count(), 0, "nothing was made");
+}
+
+#[test]
+fn no_cgroup_controller() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    let without = "umount --recursive --lazy /sys/fs/cgroup && exec \"$0\" \"$@\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "sh", "-c", without, env!("CARGO_BIN_EXE_corten")]);
+    command.args(["up", "--listen", ANY, "--http-port", "0", "--https-port", "0", "--data-dir"]).arg(&data);
+    let output = command.output().expect("it runs");
+    let text = String::from_utf8(output.stderr).expect("text");
+    let expected = "error: pods cannot be limited: no control group of this server has cpu, memory, pids; mount them (";
+    assert!(output.status.code() == Some(1) && text.starts_with(expected), "{text}");
+    assert!(text.ends_with("then start again\n") && text.lines().count() == 1, "{text}");
+    assert!(!data.exists(), "nothing was made");
 }
 
 #[test]
 fn a_demo_that_lacks_a_part_or_its_sources() {
     let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
     let refused = |command: &mut std::process::Command| {
         let output = command.arg("--demo").output().expect("it runs");
         assert!(!output.status.success());
         String::from_utf8(output.stderr).expect("text")
     };
-    let text = refused(&mut crate::process::command(dir.path(), ANY));
+    let text = refused(&mut crate::process::command(&data, ANY));
     assert!(text.contains("the demo needs every part of a server; leave out --controllers none"), "{text}");
     let elsewhere = tempfile::tempdir().expect("a directory");
     let program = elsewhere.path().join("corten");
     std::fs::copy(env!("CARGO_BIN_EXE_corten"), &program).expect("copied");
     let mut command = std::process::Command::new(&program);
-    command.current_dir(&elsewhere).env_remove("CARGO_MANIFEST_DIR").args(["up", "--data-dir"]).arg(dir.path());
+    command.current_dir(&elsewhere).env_remove("CARGO_MANIFEST_DIR").args(["up", "--data-dir"]).arg(&data);
     let text = refused(&mut command);
     assert!(text.contains("run it in a checkout: cargo run --release -- up --demo"), "{text}");
-    assert_eq!(std::fs::read_dir(dir.path().join("store")).expect("listed").count(), 0, "nothing was started");
+    assert!(!data.exists(), "nothing was made");
 }
 
 #[test]
