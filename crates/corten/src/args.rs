@@ -1,6 +1,7 @@
 //! The command line.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -57,6 +58,9 @@ pub struct Up {
     /// How long a node may be silent before its pods are moved, in seconds.
     #[arg(long, value_name = "T", default_value = "20", value_parser = seconds)]
     pub node_grace: Duration,
+    /// How many processes and threads one pod may have.
+    #[arg(long, value_name = "N", default_value = "4096")]
+    pub pod_pids_limit: NonZeroU64,
     /// Where the edge takes plain requests; 0 for nowhere.
     #[arg(long, value_name = "PORT", default_value = "80")]
     pub http_port: u16,

@@ -135,6 +135,7 @@ fn settings(site: &Site<'_>, port: u16) -> Settings {
         port,
         version: api::git_version(),
         pods_max: PODS_MAX,
+        pids_of_pod_max: site.up.pod_pids_limit.get(),
     }
 }
 

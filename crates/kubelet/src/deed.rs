@@ -165,7 +165,7 @@ async fn try_create_sandbox(of: &Subjected) -> Result<Vec<IpAddr>, String> {
         share_processes: pod.spec_is("shareProcessNamespace"),
         sysctls: sysctls(pod).collect(),
         cgroup: qos::cgroup(pod),
-        limits: qos::pod_limits(pod),
+        limits: qos::pod_limits(pod, parts.settings.pids_of_pod_max),
     };
     let pid = parts.engine.create_pod(&spec).await.map_err(|error| error.to_string())?;
     let addresses = if pod.is_host_network() {

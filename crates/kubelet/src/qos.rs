@@ -137,15 +137,17 @@ fn positive(amount: Option<i64>) -> Option<u64> {
 }
 
 /// Limits of the pod's own group.
-pub fn pod_limits(pod: Pod<'_>) -> Limits {
+pub fn pod_limits(pod: Pod<'_>, pids_max: u64) -> Limits {
+    let pids = Some(pids_max);
     if class(pod) == Class::BestEffort {
-        return Limits { cpu_shares: Some(shares(0)), ..Limits::default() };
+        return Limits { cpu_shares: Some(shares(0)), pids, ..Limits::default() };
     }
     let requests = pod_amount(pod, "requests", "cpu", false).or_else(|| pod_amount(pod, "limits", "cpu", false));
     Limits {
         cpu_shares: Some(shares(requests.unwrap_or_default())),
         cpu_milli: positive(pod_amount(pod, "limits", "cpu", true)),
         memory_bytes: positive(pod_amount(pod, "limits", "memory", true)),
+        pids,
         ..Limits::default()
     }
 }
@@ -230,7 +232,16 @@ mod tests {
         let container = pod.main_containers().next().expect("one");
         let limits = container_limits(pod, container);
         assert_eq!((limits.cpu_shares, limits.cpu_milli, limits.memory_bytes), (Some(256), Some(1000), Some(64 << 20)));
-        assert_eq!(pod_limits(pod), limits);
+        assert_eq!(pod_limits(pod, 7), Limits { pids: Some(7), ..limits });
+    }
+
+    #[test]
+    fn every_pod_has_a_limit_of_processes() {
+        for resources in
+            [value!({}), value!({"requests": {"cpu": "1"}}), value!({"limits": {"cpu": "1", "memory": "1Gi"}})]
+        {
+            assert_eq!(pod_limits(Pod(&pod(resources)), 100).pids, Some(100));
+        }
     }
 
     #[test]

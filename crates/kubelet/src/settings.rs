@@ -24,4 +24,6 @@ pub struct Settings {
     /// The version of Kubernetes that is spoken: `v1.36.3+corten.0.1.0`.
     pub version: String,
     pub pods_max: i64,
+    /// Processes and threads of one pod, all containers together: one that forks without end must not take the machine along.
+    pub pids_of_pod_max: u64,
 }

@@ -18,5 +18,6 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         port: 10250,
         version: "v1.36.3".to_owned(),
         pods_max: 110,
+        pids_of_pod_max: 4096,
     }
 }
