@@ -1,8 +1,10 @@
 //! Container output into log files, in CRI's format: `TIME STREAM TAG CONTENT`, where the tag `P` says that the line goes on.
 
-use std::ffi::CString;
+use std::ffi::{CString, OsStr};
+use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 
 use crate::sys;
 
@@ -18,10 +20,20 @@ const DRAIN_TURNS_MAX: usize = 16;
 /// Pipes that get a copy of one stream.
 const COPIES_MAX: usize = 64;
 
+/// Bytes of a log file that nobody has set aside. Control does so much earlier (`kubelet::logs`), unless it is away or a
+/// flood is faster than its looks; then this file takes the place of the one before, so that no container fills the disk.
+const FILE_BYTES_MAX: u64 = 64 << 20;
+
+/// What the name of a file set aside here ends with. It begins as those that control sets aside, and sorts before them.
+const ASIDE: &str = ".0-flood";
+
 /// The log file of one container, shared by its two streams.
 pub(crate) struct Log {
     path: CString,
     file: OwnedFd,
+    /// Of a regular file; a device has no size.
+    bytes: Option<u64>,
+    bytes_max: u64,
     /// Bytes of log lines that the disk did not take.
     pub(crate) dropped: u64,
     /// The last write ended inside a line.
@@ -30,15 +42,33 @@ pub(crate) struct Log {
 
 impl Log {
     pub(crate) fn open(path: CString) -> io::Result<Self> {
-        let file = open(&path)?;
-        Ok(Self { path, file, dropped: 0, torn: false })
+        Self::limited(path, FILE_BYTES_MAX)
+    }
+
+    fn limited(path: CString, bytes_max: u64) -> io::Result<Self> {
+        let (file, bytes) = open(&path)?;
+        Ok(Self { path, file, bytes, bytes_max, dropped: 0, torn: false })
     }
 
     /// Opens the path anew; on failure the old file stays in use.
     pub(crate) fn reopen(&mut self) -> io::Result<()> {
-        self.file = open(&self.path)?;
+        (self.file, self.bytes) = open(&self.path)?;
         self.torn = false;
         Ok(())
+    }
+
+    /// Begins a new file where these bytes would make the old one too large. False where that cannot be.
+    fn has_room(&mut self, more: usize) -> bool {
+        let full = self.bytes.is_some_and(|bytes| bytes > 0 && bytes + more as u64 > self.bytes_max);
+        !full || self.set_aside().is_ok()
+    }
+
+    fn set_aside(&mut self) -> io::Result<()> {
+        let path = OsStr::from_bytes(self.path.as_bytes());
+        let mut aside = path.to_owned();
+        aside.push(ASIDE);
+        std::fs::rename(path, aside)?;
+        self.reopen()
     }
 
     /// Appends whole lines. What the disk refuses is dropped and counted: a full disk must not stop the container.
@@ -49,14 +79,19 @@ impl Log {
         if lines.is_empty() {
             return;
         }
-        let written = if self.torn { 0 } else { sys::write(&self.file, lines).unwrap_or(0) };
+        let refused = !self.has_room(lines.len()) || self.torn;
+        let written = if refused { 0 } else { sys::write(&self.file, lines).unwrap_or(0) };
+        self.bytes = self.bytes.map(|bytes| bytes + written as u64);
         self.torn |= written > 0 && lines[written - 1] != b'\n';
         self.dropped += (lines.len() - written) as u64;
     }
 }
 
-fn open(path: &CString) -> io::Result<OwnedFd> {
-    sys::open(path, libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOFOLLOW)
+/// The file and, if it is a regular one, its size.
+fn open(path: &CString) -> io::Result<(OwnedFd, Option<u64>)> {
+    let file = File::from(sys::open(path, libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOFOLLOW)?);
+    let about = file.metadata()?;
+    Ok((file.into(), about.is_file().then(|| about.len())))
 }
 
 /// What a stream still holds.
@@ -233,6 +268,27 @@ mod tests {
     fn tags(bytes: &[u8]) -> Vec<(char, usize)> {
         let text = str::from_utf8(bytes).unwrap();
         text.lines().map(|line| (line.as_bytes()[38] as char, line.len() - 40)).collect()
+    }
+
+    #[test]
+    fn a_flood_is_kept_within_two_files() {
+        let path = std::env::temp_dir().join(format!("corten-pod-log-{}", std::process::id()));
+        let aside = path.with_extension(&ASIDE[1..]);
+        let mut log = Log::limited(CString::new(path.as_os_str().as_bytes()).unwrap(), 1000).unwrap();
+        let mut lines = lines();
+        for number in 0..500 {
+            log.append(&lines.take(format!("{number}\n").as_bytes(), 0));
+            for file in [&path, &aside] {
+                assert!(std::fs::metadata(file).is_ok_and(|file| file.len() <= 1000) || !file.exists());
+            }
+        }
+        let text = [&aside, &path].map(|file| std::fs::read_to_string(file).unwrap()).concat();
+        for file in [&path, &aside] {
+            std::fs::remove_file(file).unwrap();
+        }
+        let kept: Vec<u32> = text.lines().map(|line| line[40..].parse().unwrap()).collect();
+        let newest: Vec<u32> = (500 - u32::try_from(kept.len()).unwrap()..500).collect();
+        assert_eq!((kept.len() > 25, kept, log.dropped), (true, newest, 0));
     }
 
     #[test]
