@@ -19,6 +19,7 @@ use corten_kubelet::{Parts, Settings, start};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
+use corten_store::Store;
 use corten_store::model::ModelStore;
 use futures_core::future::BoxFuture;
 use tempfile::TempDir;
@@ -44,6 +45,26 @@ impl Transport for InProcess {
     }
 }
 
+/// A client of an API server with every kind over a store.
+pub(crate) fn api_client(store: Arc<dyn Store>, clock: &Clock, tasks: &Tasks) -> Client {
+    let random = Random::system();
+    let registry = Registry::new(store, clock.clone(), random.clone(), Vec::new(), Arc::new(Plain), tasks);
+    registry.install(corten_api::kinds());
+    let api = Api::new(ApiConfig {
+        registry,
+        access: Access { authorizers: vec![Arc::new(Everybody)], anonymous: true, ..Access::default() },
+        connectors: Connectors::default(),
+        routes: Routes::default(),
+        checks: Checks::default(),
+        version: VersionInfo::default(),
+        limits: RequestLimits::default(),
+        clock: clock.clone(),
+        random,
+        tasks: tasks.clone(),
+    });
+    Client::new(Arc::new(InProcess(api)), "test")
+}
+
 pub(crate) struct Node {
     pub(crate) dir: TempDir,
     pub(crate) engine: Arc<FakeEngine>,
@@ -57,23 +78,7 @@ impl Node {
     /// A node that runs, with a namespace for its pods.
     pub(crate) async fn new() -> (Self, Reading) {
         let clock = Clock::system();
-        let (random, tasks) = (Random::system(), Tasks::new());
-        let store = Arc::new(ModelStore::new(clock.clone()));
-        let registry = Registry::new(store, clock.clone(), random.clone(), Vec::new(), Arc::new(Plain), &tasks);
-        registry.install(corten_api::kinds());
-        let api = Api::new(ApiConfig {
-            registry,
-            access: Access { authorizers: vec![Arc::new(Everybody)], anonymous: true, ..Access::default() },
-            connectors: Connectors::default(),
-            routes: Routes::default(),
-            checks: Checks::default(),
-            version: VersionInfo::default(),
-            limits: RequestLimits::default(),
-            clock,
-            random,
-            tasks: tasks.clone(),
-        });
-        let client = Client::new(Arc::new(InProcess(api)), "test");
+        let client = api_client(Arc::new(ModelStore::new(clock.clone())), &clock, &Tasks::new());
         let engine = Arc::new(FakeEngine::default());
         let dir = tempfile::tempdir().expect("a directory");
         let traffic = Arc::new(FakeTraffic::default());
@@ -121,6 +126,7 @@ impl Node {
             port: 10250,
             version: "v1.36.3".to_owned(),
             pods_max: 110,
+            pids_of_pod_max: 4096,
         }
     }
 

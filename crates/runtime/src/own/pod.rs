@@ -188,6 +188,9 @@ async fn reap(child: Option<Child>) {
 
 /// Takes over every pod of the records.
 pub(super) async fn adopt_all(node: &Arc<Node>) -> Result<(), EngineError> {
+    // The record is the first thing that a pod gets, and its groups go before it does.
+    node.files.remains()?.iter().try_for_each(|id| node.files.remove_pod(id))?;
+    node.files.sweep()?;
     for (id, spec) in node.files.pods()? {
         let spec = match spec {
             Ok(spec) => spec,

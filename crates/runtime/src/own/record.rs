@@ -144,6 +144,34 @@ impl Files {
         Ok(found)
     }
 
+    /// Pods whose record is not there, and other things of them are: they were being made or removed when a process of ours
+    /// ended.
+    pub(super) fn remains(&self) -> Result<Vec<String>, EngineError> {
+        let mut found = names(&self.pods)?;
+        found.retain(|name| self.pod(name).is_dir() && !self.pod(name).join("pod.json").exists());
+        Ok(found)
+    }
+
+    /// Removes sockets of pods, and files with the environment of containers, that are not there any more. Such a file lies in
+    /// memory beside the folder that it belongs to, so no removal takes both at once.
+    pub(super) fn sweep(&self) -> Result<(), EngineError> {
+        let entries = fs::read_dir(&self.sockets).map_err(|error| failed(&self.sockets, &error))?;
+        for entry in entries {
+            let path = entry.map_err(|error| failed(&self.sockets, &error))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            let parts: Vec<&str> = name.split('.').collect();
+            let belongs = match parts.as_slice() {
+                [pod, "sock"] => self.pod(pod).join("pod.json").exists(),
+                [pod, container, attempt, "exec"] => self.pod(pod).join(container).join(attempt).is_dir(),
+                _ => false,
+            };
+            if !belongs {
+                remove_file(&path)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Every container of a pod that has a record. One that cannot be read is told and passed over: a machine that lost its
     /// power leaves such, and no container of it runs.
     pub(super) fn containers(&self, pod: &str) -> Result<Vec<(ContainerId, ContainerRecord)>, EngineError> {

@@ -104,6 +104,23 @@ async fn a_pod_whose_process_dies_is_gone_and_can_be_made_anew() {
     node.own.remove_pod("a").await.unwrap();
 }
 
+/// A process that was killed while it made or removed a pod leaves files without a record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_half_a_pod_goes_at_the_next_start() {
+    let Some(mut node) = Node::new().await else { return };
+    fs::create_dir_all(node.path("pods/a/containers/main/0/upper")).unwrap();
+    fs::create_dir_all(node.path("pods/b/containers")).unwrap();
+    fs::create_dir_all(node.path("pods/b/node")).unwrap();
+    for file in ["a.sock", "b.main.0.exec", "b.main.0.exec.new"] {
+        fs::write(node.path("run").join(file), "").unwrap();
+    }
+    node.restart().await;
+    assert_eq!(fs::read_dir(node.path("run")).unwrap().count(), 0);
+    assert!(!node.path("pods/a").exists() && !node.path("pods/b/containers").exists());
+    assert!(node.path("pods/b/node").exists(), "it belongs to others");
+    assert!(node.own.pods().await.unwrap().is_empty());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_asks_first_and_kills_then() {
     let Some(mut node) = Node::new().await else { return };
