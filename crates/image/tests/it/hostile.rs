@@ -193,10 +193,10 @@ fn a_second_layer_that_is_damaged_takes_the_first_along() {
 }
 
 /// A file system of a megabyte, gone with the value.
-struct Small(tempfile::TempDir);
+pub(crate) struct Small(pub(crate) tempfile::TempDir);
 
 impl Small {
-    fn mount() -> Self {
+    pub(crate) fn mount() -> Self {
         let dir = tempfile::tempdir().expect("a directory");
         let mut command = Command::new("mount");
         command.args(["-t", "tmpfs", "-o", "size=1m", "tmpfs"]).arg(dir.path());

@@ -13,6 +13,7 @@ use rustls::pki_types::PrivateKeyDer;
 use serde_json::json;
 use tempfile::TempDir;
 
+use crate::hostile::Small;
 use crate::layout::{GZIP, Layer, Packed, ZSTD, leftovers, settings};
 use crate::registry::{Access, Registry, Wrong};
 
@@ -91,6 +92,31 @@ async fn an_index_is_followed_to_this_machine() {
     assert!(image.layers[0].join("ours").is_file());
     let error = node.pull("app:x").await.expect_err("another architecture");
     assert!(matches!(error, ImageError::Platform { .. }), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_architecture() {
+    let node = Node::new();
+    node.registry.push_for("app", "1", &[layer("a", 10)], "s390x");
+    let error = node.pull("app:1").await.expect_err("refused");
+    let (name, here) = (node.registry.reference("app:1"), crate::layout::here());
+    assert_eq!(error.to_string(), format!("{name} is not made for linux/{here}; it has linux/s390x"));
+    assert_eq!(node.registry.count("/blobs/"), 1, "the configuration alone was fetched");
+    node.is_empty();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_disk_that_fills_while_pulling() {
+    let (disk, registry) = (Small::mount(), Registry::start());
+    let content = disk.0.path().join("content");
+    let store = Store::open(&content, Settings { clock: Clock::system(), ..settings() }).expect("opens");
+    registry.push("app", "big", &[layer("a", 10), layer("b", 4 << 20)]);
+    let error = store.pull(&registry.reference("app:big"), &[]).await.expect_err("no space");
+    assert!(matches!(error, ImageError::NoSpace { .. }), "{error:?}");
+    assert!(error.to_string().starts_with("no space left for the layer sha256:"), "{error}");
+    assert_eq!(leftovers(&content), [""; 0]);
+    registry.push("app", "small", &[layer("a", 10)]);
+    store.pull(&registry.reference("app:small"), &[]).await.expect("there is room again");
 }
 
 #[tokio::test(flavor = "multi_thread")]
