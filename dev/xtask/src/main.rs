@@ -6,6 +6,7 @@ mod check;
 mod requirements;
 mod step;
 mod strangers;
+mod supply;
 mod test;
 mod tidy;
 
@@ -17,7 +18,7 @@ use anyhow::{Result, bail};
 
 const USAGE: &str = "usage: cargo xtask COMMAND
 
-  check   format, lints and tidy rules; licences and bans where cargo-deny is installed
+  check   format, lints and tidy rules; licences, bans and sources of crates
   test    every test of the workspace; says what is missing on this machine and how to get it
   e2e     real clients against Corten; arguments go through (--focus, --help)
   spine   the examples' shop on this machine: kubectl, kills, a rollout under load, the purge; arguments go through (--focus, --help)

@@ -12,7 +12,7 @@ use crate::{requirements, strangers};
 const MODULES: [&str; 2] = ["k8s.io/api@v0.36.3", "k8s.io/kubernetes@v1.36.3"];
 
 /// A program of the examples, in a workspace of its own like the pod process.
-const EXAMPLE: &str = "examples/www/Cargo.toml";
+pub(crate) const EXAMPLE: &str = "examples/www/Cargo.toml";
 
 pub(crate) fn run() -> Result<()> {
     requirements::check(&requirements::TEST)?;
