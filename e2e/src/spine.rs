@@ -5,6 +5,7 @@
 //! The steps build on each other and run in order; `--focus` names the last one that is wanted.
 
 mod edge;
+mod faults;
 mod heal;
 mod informer;
 mod names;
@@ -46,8 +47,8 @@ pub(crate) struct Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 9] =
-    ["up", "shop", "verbs", "streams", "heal", "control-kills", "edge-kill", "rollout", "informer"];
+const STEPS: [&str; 10] =
+    ["up", "shop", "verbs", "streams", "faults", "heal", "control-kills", "edge-kill", "rollout", "informer"];
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     if !sandbox::is_inside() {
@@ -88,6 +89,7 @@ async fn step(name: &str, node: &mut Node, arguments: &Arguments) -> Result<()> 
         "shop" => shop::deploy(node).await,
         "verbs" => verbs::everyday(node),
         "streams" => verbs::streams(node),
+        "faults" => faults::all(node).await,
         "heal" => heal::containers_and_pods(node),
         "control-kills" => {
             node.informer = Some(Informer::start(&node.kubeconfig(), &client_go(&arguments.programs)?)?);

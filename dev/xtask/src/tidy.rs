@@ -9,6 +9,7 @@ mod allow;
 mod code;
 mod dependencies;
 mod edges;
+mod faults;
 mod files;
 mod kinds;
 mod statements;
@@ -57,6 +58,7 @@ pub(crate) fn check(root: &Path) -> Result<Vec<Problem>> {
     problems.extend(kinds::check(&files)?);
     let architecture = read(root, "ARCHITECTURE.md")?;
     problems.extend(edges::check(&architecture, &edges::manifests(&files)?)?);
+    problems.extend(faults::check(&read(root, "docs/faults.md")?, &files));
     problems.extend(dependencies::check(&read(root, "Cargo.toml")?, &read(root, "docs/dependencies.md")?));
     Ok(allowed.filter(problems))
 }

@@ -94,6 +94,7 @@ impl Node {
         let mut command = Command::new(words.next().context("a command has a word")?);
         command.args(words);
         command.arg("up").arg("--data-dir").arg(self.data()).args(["--listen", "127.0.0.1:6443", "--name", NAME]);
+        command.args(["--pod-pids-limit", super::faults::POD_PIDS_MAX]);
         self.control = Some(Process::start("corten", &command, self.folder.path())?);
         Ok(())
     }

@@ -1,6 +1,7 @@
 //! Facts against their source: upstream's Go modules, read from the module cache.
 
 mod custom;
+mod faults;
 mod kinds;
 mod protobuf;
 mod published;

@@ -12,13 +12,13 @@ use corten_apiserver::http::{Api, body};
 use crate::published::server;
 
 /// A length-delimited field; all of these tests' fields are short.
-fn field(number: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn field(number: u8, content: &[u8]) -> Vec<u8> {
     let mut bytes = vec![number << 3 | 2, u8::try_from(content.len()).unwrap()];
     bytes.extend_from_slice(content);
     bytes
 }
 
-fn envelope(kind: &str, message: &[u8]) -> Vec<u8> {
+pub(crate) fn envelope(kind: &str, message: &[u8]) -> Vec<u8> {
     let type_meta = [field(1, b"v1"), field(2, kind.as_bytes())].concat();
     [b"k8s\0".to_vec(), field(1, &type_meta), field(2, message)].concat()
 }

@@ -1,0 +1,132 @@
+//! What goes wrong in a user's hands: images that cannot be had, containers that take what they can get. Each says what
+//! happened where `kubectl describe` shows it, and nobody else notices.
+
+mod registry;
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use corten_stdx::clock::Stopwatch;
+
+use super::node::{LIMIT, Node};
+use super::shop::{HOSTS, NAMESPACE};
+use crate::load::Load;
+use crate::process::wait;
+use registry::Registry;
+
+/// Where the pods of this step are.
+const FAULTS: &str = "faults";
+
+/// The limit that the node of these tests is started with.
+pub(super) const POD_PIDS_MAX: &str = "300";
+
+/// What a container's log may take: twice what its pod keeps by itself, and what the node sets aside.
+const LOG_BYTES_MAX: u64 = (2 * 64 + 5 * 10 + 16) << 20;
+
+/// All of them.
+pub(super) async fn all(node: &mut Node) -> Result<()> {
+    node.kubectl(&["create", "namespace", FAULTS])?;
+    let registry = Registry::start()?;
+    let here = registry::architecture();
+    let not_made = format!("is not made for linux/{here}; it has linux/other");
+    let unknown = registry.reference("unknown");
+    image(node, "unknown", &registry, &format!("{unknown} is not found: "))?;
+    image(node, "other-architecture", &registry, &not_made)?;
+    image(node, "corrupt-layer", &registry, "its digest is sha256:")?;
+    let shell = node.field(NAMESPACE, "deployment/admin", "{.spec.template.spec.containers[0].image}")?;
+    forks_without_end(node, &shell).await?;
+    fills_its_log(node, &shell)?;
+    ignores_sigterm(node, &shell)?;
+    node.kubectl(&["delete", "namespace", FAULTS])?;
+    Ok(())
+}
+
+/// An image that cannot be had: the pod waits, says why, and looks again later.
+fn image(node: &Node, name: &str, registry: &Registry, why: &str) -> Result<()> {
+    run(node, name, &registry.reference(name), "true")?;
+    let reason = "jsonpath={.status.containerStatuses[0].state.waiting.reason}";
+    let get = ["-n", FAULTS, "get", "pod", name, "-o", reason];
+    node.until(&get, |reason| matches!(reason, "ErrImagePull" | "ImagePullBackOff"))?;
+    node.until(&get, |reason| reason == "ImagePullBackOff")?;
+    let describe = ["-n", FAULTS, "describe", "pod", name];
+    let words = ["Failed to pull image", why, "Error: ErrImagePull", "Back-off pulling image"];
+    node.until(&describe, |text| words.iter().all(|word| text.contains(word)))
+        .with_context(|| format!("describe is to say {words:?}"))?;
+    node.kubectl(&["-n", FAULTS, "delete", "pod", name, "--wait=false"])?;
+    Ok(())
+}
+
+fn run(node: &Node, name: &str, image: &str, script: &str) -> Result<()> {
+    let pull = "--image-pull-policy=IfNotPresent";
+    let image = format!("--image={image}");
+    node.kubectl(&["-n", FAULTS, "run", name, &image, pull, "--restart=Never", "--", "sh", "-c", script])?;
+    Ok(())
+}
+
+/// A fork bomb stays within its pod's limit, the shop goes on, and the pod can be taken away.
+async fn forks_without_end(node: &Node, shell: &str) -> Result<()> {
+    run(node, "bomb", shell, "f() { f | f & }; while :; do f; sleep 1; done")?;
+    node.until(&["-n", FAULTS, "logs", "bomb", "--tail=100"], |text| text.contains("ork"))?;
+    let load = Load {
+        name: "beside a fork bomb",
+        address: node.edge(),
+        host: HOSTS[0].0.to_owned(),
+        path: "/".to_owned(),
+        echo: false,
+        expect: HOSTS[0].1.to_owned(),
+        keep_alive: false,
+        connections: 2,
+        requests_per_s: 20,
+    };
+    let visitors = load.start();
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    visitors.stop().await?.nothing_lost()?;
+    let nodes = node.kubectl(&["get", "nodes", "--no-headers"])?;
+    ensure!(nodes.contains(" Ready "), "the node is not ready: {nodes}");
+    node.kubectl(&["-n", FAULTS, "delete", "pod", "bomb", "--grace-period=1"])?;
+    Ok(())
+}
+
+/// What a container prints without end takes a bounded part of the disk, and its newest lines are there.
+fn fills_its_log(node: &Node, shell: &str) -> Result<()> {
+    run(node, "flood", shell, "head -c 400000000 /dev/zero; echo; echo the last line; sleep 1000")?;
+    let logs = node.data().join("logs");
+    let mut most = 0;
+    wait(LIMIT, || {
+        most = most.max(bytes_below(&logs, "flood")?);
+        let tail = node.kubectl(&["-n", FAULTS, "logs", "flood", "--tail=1"]);
+        Ok(tail.is_ok_and(|tail| tail.contains("the last line")).then_some(()))
+    })?;
+    ensure!((1 << 20..LOG_BYTES_MAX).contains(&most), "the log has taken {most} bytes");
+    node.kubectl(&["-n", FAULTS, "delete", "pod", "flood", "--grace-period=1"])?;
+    Ok(())
+}
+
+/// Bytes of the files below a folder whose path has this word.
+fn bytes_below(folder: &Path, word: &str) -> Result<u64> {
+    let mut bytes = 0;
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        // A file may be set aside while we look.
+        let Ok(about) = fs::symlink_metadata(&path) else { continue };
+        if about.is_dir() {
+            bytes += bytes_below(&path, word)?;
+        } else if path.to_string_lossy().contains(word) {
+            bytes += about.len();
+        }
+    }
+    Ok(bytes)
+}
+
+/// A container that does not listen has its grace, and not more.
+fn ignores_sigterm(node: &Node, shell: &str) -> Result<()> {
+    run(node, "deaf", shell, "trap '' TERM; echo begun; while :; do sleep 1; done")?;
+    node.until(&["-n", FAULTS, "logs", "deaf"], |text| text.contains("begun"))?;
+    let watch = Stopwatch::start();
+    node.kubectl(&["-n", FAULTS, "delete", "pod", "deaf", "--grace-period=2", "--timeout=30s"])?;
+    let took = watch.elapsed();
+    ensure!(took >= Duration::from_secs(2), "it was killed after {took:?}");
+    Ok(())
+}
