@@ -22,7 +22,7 @@ pub mod stats;
 pub mod table;
 mod timer;
 mod tls;
-mod wire;
+pub mod wire;
 
 pub use core::{Settings, Timeouts};
 pub use tls::CertificateError;

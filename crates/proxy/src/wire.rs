@@ -9,11 +9,11 @@ use crate::codec::response::{self, Response};
 
 /// Who asks, as the server behind is told.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Asker {
-    pub(crate) address: IpAddr,
-    pub(crate) tls: bool,
+pub struct Asker {
+    pub address: IpAddr,
+    pub tls: bool,
     /// The port that was asked.
-    pub(crate) port: u16,
+    pub port: u16,
 }
 
 impl Asker {
@@ -24,7 +24,7 @@ impl Asker {
 
 /// How a body leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Sent {
+pub enum Sent {
     None,
     Length(u64),
     Chunked,
@@ -32,7 +32,7 @@ pub(crate) enum Sent {
 }
 
 /// A request for the server. Fields for one connection alone stay behind, and what the client says of itself.
-pub(crate) fn request(out: &mut Vec<u8>, request: &Request, target: &[u8], asker: Asker, upgrade: Option<&[u8]>) {
+pub fn request(out: &mut Vec<u8>, request: &Request, target: &[u8], asker: Asker, upgrade: Option<&[u8]>) {
     put(out, &[request.method(), b" ", target, b" HTTP/1.1\r\n"]);
     if let Some(authority) = request.authority() {
         put(out, &[b"Host: ", authority, b"\r\n"]);
@@ -74,7 +74,7 @@ fn about(out: &mut Vec<u8>, request: &Request, asker: Asker) {
 }
 
 /// How an answer's body leaves for a client of a version.
-pub(crate) fn sent(response: &Response, to: request::Version) -> Sent {
+pub fn sent(response: &Response, to: request::Version) -> Sent {
     match response.framing {
         response::Framing::None => Sent::None,
         response::Framing::Length(length) => Sent::Length(length),
@@ -86,7 +86,7 @@ pub(crate) fn sent(response: &Response, to: request::Version) -> Sent {
 }
 
 /// An answer for the client. `stays` says whether the connection does; an old client is told both.
-pub(crate) fn response(out: &mut Vec<u8>, response: &Response, sent: Sent, stays: bool, to: request::Version) {
+pub fn response(out: &mut Vec<u8>, response: &Response, sent: Sent, stays: bool, to: request::Version) {
     write!(out, "HTTP/1.1 {} ", response.status).expect(WHOLE);
     put(out, &[response.reason(), b"\r\n"]);
     fields(out, response, sent);

@@ -42,6 +42,7 @@ use tokio::sync::{Semaphore, oneshot};
 pub use self::damage::Damage;
 pub use self::layout::FormatError;
 pub use self::limits::{Limits, Options};
+pub use self::record::read_payload;
 pub use self::recover::OpenError;
 pub use self::verify::{FileKind, FileReport, Report, verify};
 

@@ -73,6 +73,13 @@ pub(crate) fn read_objects(payload: &[u8]) -> Result<Vec<Entry>, Malformed> {
     Ok(entries)
 }
 
+/// Reads what a frame carries in both ways in which recovery does, whatever it is, and counts what it found. For fuzzing: in
+/// a store, nothing is read before its checksum.
+pub fn read_payload(payload: &[u8]) -> usize {
+    let records = read_commit(payload).map_or(0, |(_, records)| records.len());
+    records + read_objects(payload).map_or(0, |entries| entries.len())
+}
+
 pub(crate) fn write_words<const N: usize>(out: &mut Vec<u8>, words: [u64; N]) {
     words.iter().for_each(|word| out.extend_from_slice(&word.to_le_bytes()));
 }

@@ -1,0 +1,5 @@
+//! Gives `corten_fuzz::run("http_response")` to libFuzzer.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| corten_fuzz::run("http_response", bytes));
