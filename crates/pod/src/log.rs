@@ -91,7 +91,7 @@ impl Log {
 fn open(path: &CString) -> io::Result<(OwnedFd, Option<u64>)> {
     let file = File::from(sys::open(path, libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_NOFOLLOW)?);
     let about = file.metadata()?;
-    Ok((file.into(), about.is_file().then(|| about.len())))
+    Ok((file.into(), about.is_file().then_some(about.len())))
 }
 
 /// What a stream still holds.
