@@ -68,6 +68,15 @@ fn the_edge_outlives_control_and_is_found_again() {
     let server = Server::start_with(dir.path(), &ports);
     assert_eq!(ends.holder().hello().expect("known").pid, second, "control has adopted it");
     assert_eq!(status(port), missing);
+    // One line each; those of the killed edge that were not written yet are gone with it.
+    let log = dir.path().join("edge/logs/access.log");
+    let lines = || std::fs::read_to_string(&log).unwrap_or_default().matches("\"status\":404").count();
+    let (mut looks, limit) = (0, 400);
+    while lines() < 2 {
+        looks += 1;
+        assert!(looks < limit, "the access log has {} lines", lines());
+        std::thread::sleep(Duration::from_millis(50));
+    }
     server.kill();
 }
 
