@@ -249,12 +249,12 @@ impl State {
     }
 
     /// Ends what is left of connections with an address that is nobody's any more. Programs of this node are told at once. What the
-    /// kernel remembers of translated connections would lead whoever comes from the same port next to nobody; forgotten, the
-    /// next packet is answered with a reset, by another endpoint or by the rules.
+    /// kernel remembers of translated connections would lead their next packet to nobody; forgotten, it is answered with a reset,
+    /// by another endpoint or by the rules. Connections that have begun to end are left alone: their ports may be in use anew.
     fn forget(&mut self, address: Ipv4Addr) -> Result<(), netlink::Error> {
         let flows = self.tracking.of(address)?;
-        self.sockets.end(&flows)?;
-        flows.iter().try_for_each(|flow| self.tracking.forget(flow))
+        self.sockets.end(&flows.iter().map(|flow| flow.first).collect::<Vec<_>>())?;
+        flows.iter().try_for_each(|flow| self.tracking.forget_flow(flow))
     }
 }
 

@@ -20,6 +20,10 @@ const IPV4: u8 = 2;
 
 const ORIGINAL: u16 = 1;
 const REPLY: u16 = 2;
+const PROTOCOL_INFO: u16 = 4;
+const INFO_TCP: u16 = 1;
+const INFO_TCP_STATE: u16 = 1;
+const ID: u16 = 12;
 const FILTER: u16 = 25;
 const FILTER_ORIGINAL_FLAGS: u16 = 1;
 const FILTER_REPLY_FLAGS: u16 = 2;
@@ -39,6 +43,32 @@ pub struct Tuple {
     pub destination: (Ipv4Addr, u16),
     /// As in the IP header.
     pub protocol: u8,
+}
+
+/// One flow, told from any that comes after it with the same addresses and ports.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    /// As it began.
+    pub first: Tuple,
+    id: u32,
+}
+
+impl Flow {
+    fn decode(reply: &Reply) -> Option<Self> {
+        let id = reply.attributes(FIXED).find(|a| a.kind == ID)?.be32()?;
+        Some(Self { first: tuple(reply, ORIGINAL)?, id })
+    }
+}
+
+/// States of TCP in which nobody has said yet that it ends: from the first packet on (nf_conntrack_tcp.h).
+const TCP_UNDER_WAY: std::ops::RangeInclusive<u8> = 1..=3;
+
+/// Whether nobody has begun to end it; other protocols than TCP have no end.
+fn is_under_way(reply: &Reply) -> bool {
+    let info = reply.attributes(FIXED).find(|a| a.kind == PROTOCOL_INFO);
+    let Some(tcp) = info.and_then(|info| info.nested().find(|a| a.kind == INFO_TCP)) else { return true };
+    let state = tcp.nested().find(|a| a.kind == INFO_TCP_STATE).and_then(|a| a.value.first().copied());
+    state.is_some_and(|state| TCP_UNDER_WAY.contains(&state))
 }
 
 /// The connections of a network namespace.
@@ -61,19 +91,24 @@ impl Tracking {
         self.list(REPLY, &reply, BY_PROTOCOL_AND_PORT | address.map_or(0, |_| BY_ADDRESS))
     }
 
-    /// The first direction of every flow that somebody at this address began or answers.
+    /// Flows under way that somebody at this address began or answers. A connection of TCP that is ending is not told: it ends by
+    /// itself, and a new one from the same port may stand in its place at any moment.
     ///
     /// # Errors
     /// When the kernel does not tell.
-    pub fn of(&mut self, address: Ipv4Addr) -> Result<Vec<Tuple>, Error> {
+    pub fn of(&mut self, address: Ipv4Addr) -> Result<Vec<Flow>, Error> {
         let tuple = Tuple { source: (address, 0), destination: ANY, protocol: 0 };
-        let mut flows = self.list(ORIGINAL, &tuple, BY_ADDRESS)?;
-        flows.extend(self.list(REPLY, &tuple, BY_ADDRESS)?);
-        Ok(flows)
+        let mut replies = self.replies(ORIGINAL, &tuple, BY_ADDRESS)?;
+        replies.extend(self.replies(REPLY, &tuple, BY_ADDRESS)?);
+        Ok(replies.iter().filter(|reply| is_under_way(reply)).filter_map(Flow::decode).collect())
     }
 
     /// The first direction of the flows whose one direction is as the tuple says, as far as the flags compare it.
     fn list(&mut self, direction: u16, wanted: &Tuple, flags: u32) -> Result<Vec<Tuple>, Error> {
+        Ok(self.replies(direction, wanted, flags)?.iter().filter_map(|reply| tuple(reply, ORIGINAL)).collect())
+    }
+
+    fn replies(&mut self, direction: u16, wanted: &Tuple, flags: u32) -> Result<Vec<Reply>, Error> {
         let of_filter = if direction == ORIGINAL { FILTER_ORIGINAL_FLAGS } else { FILTER_REPLY_FLAGS };
         let mut messages = Messages::new();
         messages.add(GET, DUMP, &[IPV4, 0, 0, 0], |a| {
@@ -82,10 +117,18 @@ impl Tracking {
                 a.u32(of_filter, flags);
             });
         });
-        let replies = self.0.dump("list tracked connections", &messages)?;
+        let mut replies = self.0.dump("list tracked connections", &messages)?;
         // A kernel that does not know filters tells everything; nobody else's flow is to be forgotten for that.
-        let fits = |reply: &&Reply| tuple(reply, direction).is_some_and(|found| found.is_as(wanted, flags));
-        Ok(replies.iter().filter(fits).filter_map(|reply| tuple(reply, ORIGINAL)).collect())
+        replies.retain(|reply| tuple(reply, direction).is_some_and(|found| found.is_as(wanted, flags)));
+        Ok(replies)
+    }
+
+    /// Forgets this very flow; neither one that has taken its place, nor one that is gone already, is an error.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn forget_flow(&mut self, flow: &Flow) -> Result<(), Error> {
+        self.delete(&flow.first, Some(flow.id))
     }
 
     /// Forgets a flow; one that is gone already is no error.
@@ -93,9 +136,16 @@ impl Tracking {
     /// # Errors
     /// When the kernel refuses.
     pub fn forget(&mut self, flow: &Tuple) -> Result<(), Error> {
+        self.delete(flow, None)
+    }
+
+    fn delete(&mut self, flow: &Tuple, id: Option<u32>) -> Result<(), Error> {
         let mut messages = Messages::new();
         messages.add(DELETE, 0, &[IPV4, 0, 0, 0], |a| {
             a.nest(ORIGINAL, |a| flow.encode(a));
+            if let Some(id) = id {
+                a.be32(ID, id);
+            }
         });
         match self.0.request("forget a tracked connection", messages) {
             Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),

@@ -21,8 +21,9 @@ const FAMILIES: [u8; 2] = [2, 10];
 const IPV4: u8 = 2;
 const TCP: u8 = 6;
 
-/// Bits of states (tcp_states.h): all but the listening, those that wait to be forgotten, and those that are closed.
-const CONNECTED: u32 = 1 << 1 | 1 << 2 | 1 << 3 | 1 << 4 | 1 << 5 | 1 << 8 | 1 << 9 | 1 << 11;
+/// Bits of states (tcp_states.h): connected, and not told yet that the other side ends. One that was told may still have an answer
+/// to read; one that only tries to connect may be led to somebody else with its next try.
+const CONNECTED: u32 = 1 << 1 | 1 << 4 | 1 << 5;
 
 const BYTECODE: u16 = 1;
 /// Compares the other end's address.
