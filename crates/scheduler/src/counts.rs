@@ -12,24 +12,27 @@ pub(crate) struct Counts {
 }
 
 impl Counts {
-    /// Adds to the value that the node has; a node without the label counts nothing.
-    pub(crate) fn add(&mut self, snapshot: &Snapshot, key: &str, node: Node, amount: i64) {
+    /// Adds to the values that nodes have; a node without the label counts nothing.
+    pub(crate) fn add(&mut self, snapshot: &Snapshot, key: &str, amounts: impl Iterator<Item = (Node, i64)>) {
         let Some(column) = snapshot.labels.column_of(key) else { return };
-        let value = snapshot.labels.value(column, node);
-        if value == ABSENT {
-            return;
+        let mut place = self.keys.iter().position(|(known, _)| *known == column);
+        for (node, amount) in amounts {
+            let value = snapshot.labels.value(column, node);
+            if value == ABSENT {
+                continue;
+            }
+            let at = *place.get_or_insert_with(|| {
+                self.keys.push((column, vec![0; snapshot.labels.values_bound()]));
+                self.keys.len() - 1
+            });
+            self.keys[at].1[value as usize] += amount;
+            self.total += amount;
         }
-        let at = self.keys.iter().position(|(known, _)| *known == column).unwrap_or_else(|| {
-            self.keys.push((column, vec![0; snapshot.labels.values_bound()]));
-            self.keys.len() - 1
-        });
-        self.keys[at].1[value as usize] += amount;
-        self.total += amount;
     }
 
-    /// The count at the node's value of a label.
-    pub(crate) fn at(&self, snapshot: &Snapshot, key: &str, node: Node) -> i64 {
-        let Some(column) = snapshot.labels.column_of(key) else { return 0 };
+    /// The count at the node's value of a label, by the label's column.
+    pub(crate) fn at(&self, snapshot: &Snapshot, column: Option<usize>, node: Node) -> i64 {
+        let Some(column) = column else { return 0 };
         let value = snapshot.labels.value(column, node);
         let found = self.keys.iter().find(|(known, _)| *known == column);
         found.map_or(0, |(_, counts)| counts[value as usize])

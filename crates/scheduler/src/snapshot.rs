@@ -11,7 +11,7 @@ use std::sync::Arc;
 use ahash::AHashMap;
 use corten_apimachinery::value::Str;
 
-pub(crate) use classes::Classes;
+pub(crate) use classes::{Classes, Present};
 pub(crate) use labels::LabelColumns;
 
 use crate::pool::{Pool, Slot};

@@ -1,11 +1,15 @@
 //! InterPodAffinity: pods that want to be near other pods or away from them, and other pods that want to be away from
 //! this one.
 
+use std::iter;
+
+use ahash::AHashMap;
+
 use super::SCORE_MAX;
-use crate::counts::Counts;
+use crate::counts::{ABSENT, Counts};
 use crate::filter::Filter;
 use crate::outcome::Reason;
-use crate::snapshot::{Node, Snapshot};
+use crate::snapshot::{Node, Present, Snapshot};
 use crate::view::{Labels, Peer, Pod, Term};
 
 /// The weight of another pod's required affinity to this one.
@@ -20,6 +24,9 @@ pub(crate) struct PeerState {
     attracting: Counts,
     /// Pods that match one of this one's anti-affinity terms.
     repelling: Counts,
+    /// The columns of the topologies of this one's terms.
+    affinity: Vec<Option<usize>>,
+    anti: Vec<Option<usize>>,
     /// There is something to check.
     active: bool,
 }
@@ -27,19 +34,16 @@ pub(crate) struct PeerState {
 impl PeerState {
     pub(crate) fn new(filter: &Filter<'_>) -> Self {
         let (snapshot, pod) = (filter.snapshot, filter.pod);
-        let mut state = Self::default();
-        for (peer, places) in snapshot.classes.with_terms() {
-            for (&node, present) in places {
-                state.count_repelled(snapshot, pod, peer, node, present.all);
-            }
-        }
         let terms = &pod.peer.terms;
+        let columns = |terms: &[Term]| terms.iter().map(|term| snapshot.labels.column_of(&term.topology_key)).collect();
+        let mut state = Self { affinity: columns(&terms.affinity), anti: columns(&terms.anti), ..Self::default() };
+        for (peer, places) in snapshot.classes.with_terms() {
+            state.count_repelled(snapshot, pod, peer, all(places));
+        }
         let asks = !terms.affinity.is_empty() || !terms.anti.is_empty();
         if asks {
             for (peer, places) in snapshot.classes.all() {
-                for (&node, present) in places {
-                    state.count_incoming(snapshot, pod, peer, node, present.all);
-                }
+                state.count_incoming(snapshot, pod, peer, all(places));
             }
         }
         state.active = asks || !state.repelled.is_untouched();
@@ -50,9 +54,8 @@ impl PeerState {
         if !self.active {
             return Ok(());
         }
-        let terms = &pod.peer.terms;
         self.check_affinity(snapshot, pod, node)?;
-        if terms.anti.iter().any(|term| self.repelling.at(snapshot, &term.topology_key, node) > 0) {
+        if self.anti.iter().any(|column| self.repelling.at(snapshot, *column, node) > 0) {
             return Err(Reason::AntiAffinity);
         }
         if self.repelled.sum_at(snapshot, node) > 0 {
@@ -64,49 +67,55 @@ impl PeerState {
     /// The first pod of a group that wants to be together may go to any node that has the labels.
     fn check_affinity(&self, snapshot: &Snapshot, pod: &Pod, node: Node) -> Result<(), Reason> {
         let terms = &pod.peer.terms.affinity;
-        if terms.iter().any(|term| !snapshot.has_label(node, &term.topology_key)) {
+        if self.affinity.iter().any(|column| super::spread::value(snapshot, *column, node) == ABSENT) {
             return Err(Reason::Affinity);
         }
-        let near = terms.iter().all(|term| self.attracting.at(snapshot, &term.topology_key, node) > 0);
+        let near = self.affinity.iter().all(|column| self.attracting.at(snapshot, *column, node) > 0);
         let first = || self.attracting.is_zero() && matches_all(terms, &pod.peer, snapshot.labels_of(&pod.peer));
         if near || first() { Ok(()) } else { Err(Reason::Affinity) }
     }
 
     /// Counts `amount` pods like `other` more at the node.
     pub(crate) fn count(&mut self, snapshot: &Snapshot, pod: &Pod, other: &Pod, node: Node, amount: i64) {
-        self.count_repelled(snapshot, pod, &other.peer, node, amount);
-        self.count_incoming(snapshot, pod, &other.peer, node, amount);
+        self.count_repelled(snapshot, pod, &other.peer, iter::once((node, amount)));
+        self.count_incoming(snapshot, pod, &other.peer, iter::once((node, amount)));
         self.active |= !self.repelled.is_untouched();
     }
 
-    fn count_repelled(&mut self, snapshot: &Snapshot, pod: &Pod, other: &Peer, node: Node, amount: i64) {
+    /// `other` stands for all pods like it, so many at each node: terms are asked once.
+    fn count_repelled(&mut self, snapshot: &Snapshot, pod: &Pod, other: &Peer, at: impl Amounts) {
         let labels = snapshot.labels_of(&pod.peer);
         for term in other.terms.anti.iter().filter(|term| term.matches(&pod.peer, labels)) {
-            self.repelled.add(snapshot, &term.topology_key, node, amount);
+            self.repelled.add(snapshot, &term.topology_key, at.clone());
         }
     }
 
-    fn count_incoming(&mut self, snapshot: &Snapshot, pod: &Pod, other: &Peer, node: Node, amount: i64) {
+    fn count_incoming(&mut self, snapshot: &Snapshot, pod: &Pod, other: &Peer, at: impl Amounts) {
         let labels = snapshot.labels_of(other);
         let terms = &pod.peer.terms;
         if matches_all(&terms.affinity, other, labels) {
             for term in &terms.affinity {
-                self.attracting.add(snapshot, &term.topology_key, node, amount);
+                self.attracting.add(snapshot, &term.topology_key, at.clone());
             }
         }
         for term in terms.anti.iter().filter(|term| term.matches(other, labels)) {
-            self.repelling.add(snapshot, &term.topology_key, node, amount);
+            self.repelling.add(snapshot, &term.topology_key, at.clone());
         }
     }
+}
+
+/// Numbers of pods by node.
+trait Amounts: Iterator<Item = (Node, i64)> + Clone {}
+
+impl<T: Iterator<Item = (Node, i64)> + Clone> Amounts for T {}
+
+fn all(places: &AHashMap<Node, Present>) -> impl Amounts {
+    places.iter().map(|(&node, present)| (node, present.all))
 }
 
 impl Snapshot {
     pub(crate) fn labels_of(&self, peer: &Peer) -> Option<&Labels> {
         self.namespace_labels(&peer.namespace)
-    }
-
-    fn has_label(&self, node: Node, key: &str) -> bool {
-        super::spread::value(self, self.labels.column_of(key), node) != crate::counts::ABSENT
     }
 }
 
@@ -125,9 +134,7 @@ pub(crate) fn score(filter: &Filter<'_>, nodes: &[Node]) -> Option<Vec<i64>> {
             let labels = snapshot.labels_of(peer);
             let own = weighted(&terms.prefers, 1).chain(weighted(&terms.avoids, -1));
             for (weight, term) in own.filter(|(_, term)| term.matches(peer, labels)) {
-                for (&node, present) in places {
-                    counts.add(snapshot, &term.topology_key, node, weight * present.all);
-                }
+                counts.add(snapshot, &term.topology_key, all(places).map(|(node, pods)| (node, weight * pods)));
             }
         }
     }
@@ -136,9 +143,7 @@ pub(crate) fn score(filter: &Filter<'_>, nodes: &[Node]) -> Option<Vec<i64>> {
         let required = peer.terms.affinity.iter().map(|term| (REQUIRED_WEIGHT, term));
         let theirs = required.chain(weighted(&peer.terms.prefers, 1)).chain(weighted(&peer.terms.avoids, -1));
         for (weight, term) in theirs.filter(|(_, term)| term.matches(&pod.peer, labels)) {
-            for (&node, present) in places {
-                counts.add(snapshot, &term.topology_key, node, weight * present.all);
-            }
+            counts.add(snapshot, &term.topology_key, all(places).map(|(node, pods)| (node, weight * pods)));
         }
     }
     if counts.is_untouched() {

@@ -3,6 +3,7 @@
 
 use std::borrow::Cow;
 
+use corten_apimachinery::selector::LabelSelector;
 use corten_apimachinery::value::Str;
 
 use super::SCORE_MAX;
@@ -33,8 +34,13 @@ pub(crate) fn score(filter: &Filter<'_>, nodes: &[Node]) -> Option<Vec<i64>> {
         nodes.iter().zip(&ignored).filter(|(_, ignored)| !**ignored).map(|(node, _)| *node).collect();
 
     let mut sums = vec![0.0; nodes.len()];
+    let (mut pods, mut counted): (Vec<i64>, Option<&LabelSelector>) = (Vec::new(), None);
     for (spread, column) in constraints.iter().zip(&columns) {
-        let pods = matching_by_node(snapshot, filter.pod, spread);
+        // Constraints of one pod mostly count the same pods.
+        if counted != Some(&spread.selector) {
+            pods = matching_by_node(snapshot, filter.pod, spread);
+            counted = Some(&spread.selector);
+        }
         let topology = Topology::new(filter, spread, *column, &scored, &pods, complete);
         for ((sum, &node), _) in sums.iter_mut().zip(nodes).zip(&ignored).filter(|(_, ignored)| !**ignored) {
             let value = value(snapshot, *column, node);
