@@ -95,7 +95,7 @@ impl Held {
     }
 }
 
-fn census(node: &Node) -> Result<Census> {
+pub(super) fn census(node: &Node) -> Result<Census> {
     Census::take(node.program(), &node.instance()?)
 }
 

@@ -9,8 +9,10 @@ use corten_stdx::clock::Stopwatch;
 use serde_json::{Value, json};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
+use super::super::census::Role;
 use super::super::figures::{quantile, spread};
 use super::Arguments;
+use super::idle::census;
 use crate::http::{Client, Lines, Request};
 use crate::kubeconfig::Endpoint;
 use crate::spine::node::{LIMIT, Node};
@@ -27,12 +29,12 @@ pub(super) async fn measure(node: &Node, arguments: &Arguments) -> Result<()> {
     for round in 0..arguments.rounds {
         let one = steady(&mut client, round, arguments).await.context("pods at a steady rate")?;
         took.extend(one);
-        remove(&mut client, PODS).await?;
+        remove(node, &mut client, PODS).await?;
     }
     let mut at_once = Vec::new();
     for round in 0..arguments.rounds {
         at_once.push(replicas(&mut client, round, arguments.replicas).await.context("replicas at once")?);
-        remove(&mut client, DEPLOYMENTS).await?;
+        remove(node, &mut client, DEPLOYMENTS).await?;
     }
     let at = |percent| quantile(took.iter().copied(), percent);
     println!("\n| pods, created to Ready, ms | p50 | p99 | most | n |\n|---|---|---|---|---|");
@@ -125,6 +127,7 @@ async fn ready(lines: &mut Lines, since: &Stopwatch, number: usize) -> Result<BT
         let event: Value = serde_json::from_slice(&line)?;
         ensure!(event["type"] != "ERROR", "the watch says {event}");
         let object = &event["object"];
+        ensure!(object["status"]["phase"] != "Failed", "a pod has failed: {}", object["status"]);
         let conditions = object["status"]["conditions"].as_array().into_iter().flatten();
         let mut ready = conditions.filter(|condition| condition["type"] == "Ready");
         if ready.any(|condition| condition["status"] == "True") {
@@ -135,13 +138,18 @@ async fn ready(lines: &mut Lines, since: &Stopwatch, number: usize) -> Result<BT
     Ok(seen)
 }
 
-/// Deletes what was made, and waits until no pod is left.
-async fn remove(client: &mut Client, path: &str) -> Result<()> {
+/// Deletes what was made, and waits until no pod is left, neither as an object nor on the node.
+async fn remove(node: &Node, client: &mut Client, path: &str) -> Result<()> {
     let answer = client.send(&Request::new("DELETE", format!("{path}?{SELECTED}"))).await?;
     ensure!(answer.code == 200, "{path}: {}", answer.code);
     let since = Stopwatch::start();
-    while list(client).await?["items"].as_array().is_some_and(|pods| !pods.is_empty()) {
-        ensure!(since.elapsed() < LIMIT, "pods are still there");
+    loop {
+        let left = list(client).await?["items"].as_array().map_or(0, Vec::len);
+        let running = census(node)?.own.iter().filter(|member| member.role == Role::Pod).count();
+        if (left, running) == (0, 0) {
+            break;
+        }
+        ensure!(since.elapsed() < LIMIT, "{left} pods are still there, {running} still run");
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     // What was told of their end is done with before the next begin.
