@@ -175,7 +175,7 @@ impl Client {
         let fault = outcome.fault.map(|fault| fault.to_string()).unwrap_or_default();
         let lost = self.core.log.add(&Line {
             at_ms: self.core.clock.now_ms(),
-            client: self.asker.address,
+            client: &self.asker.address,
             tls: self.asker.tls,
             method: self.request.method(),
             host: self.request.host().unwrap_or_default(),

@@ -102,7 +102,7 @@ impl Client {
             &mut first,
             &self.request,
             target.as_deref().unwrap_or(self.request.target()),
-            self.asker,
+            &self.asker,
             upgrade,
         );
         // What has come of the body is looked at before anybody hears of the request.

@@ -5,6 +5,7 @@ use std::cell::RefCell;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
+use std::thread::LocalKey;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -16,12 +17,16 @@ pub(crate) const INPUT_BYTES: usize = 16 * 1024;
 /// Bytes that may wait to be sent before nothing more is read for them: the back-pressure.
 pub(crate) const OUTPUT_BYTES: usize = 32 * 1024;
 
-/// Buffers that a core keeps for the next connection.
+/// Buffers of each kind that a core keeps for the next connection.
 const SPARE_BUFFERS_MAX: usize = 64;
 
+// Kept apart: one for input has its full length, and an output that took its place would have to be filled up each time.
 thread_local! {
-    static SPARE: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
+    static SPARE_INPUTS: Spare = const { RefCell::new(Vec::new()) };
+    static SPARE_OUTPUTS: Spare = const { RefCell::new(Vec::new()) };
 }
+
+type Spare = RefCell<Vec<Vec<u8>>>;
 
 /// The bytes' way.
 #[derive(Debug)]
@@ -62,7 +67,7 @@ impl Link {
 
     pub(crate) fn output(&mut self) -> &mut Vec<u8> {
         if self.output.capacity() == 0 {
-            self.output = spare();
+            self.output = spare(&SPARE_OUTPUTS);
             self.output.clear();
         }
         &mut self.output
@@ -76,10 +81,10 @@ impl Link {
     /// Gives the buffers back; what is in them stays with the connection.
     pub(crate) fn rest(&mut self) {
         if self.start == self.end {
-            give_back(std::mem::take(&mut self.input));
+            give_back(&SPARE_INPUTS, std::mem::take(&mut self.input));
         }
         if self.unsent() == 0 {
-            give_back(std::mem::take(&mut self.output));
+            give_back(&SPARE_OUTPUTS, std::mem::take(&mut self.output));
             self.sent = 0;
         }
     }
@@ -91,7 +96,7 @@ impl Link {
             if let Io::Plain(stream) = &self.io {
                 ready!(stream.poll_read_ready(cx))?;
             }
-            self.input = spare();
+            self.input = spare(&SPARE_INPUTS);
             self.input.resize(INPUT_BYTES, 0);
         }
         if self.start > 0 && self.end == self.input.len() {
@@ -153,23 +158,22 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        give_back(std::mem::take(&mut self.input));
-        give_back(std::mem::take(&mut self.output));
+        give_back(&SPARE_INPUTS, std::mem::take(&mut self.input));
+        give_back(&SPARE_OUTPUTS, std::mem::take(&mut self.output));
     }
 }
 
-fn spare() -> Vec<u8> {
-    let found = SPARE.with(|spare| spare.borrow_mut().pop());
+fn spare(among: &'static LocalKey<Spare>) -> Vec<u8> {
+    let found = among.with_borrow_mut(Vec::pop);
     found.unwrap_or_else(|| Vec::with_capacity(INPUT_BYTES))
 }
 
-fn give_back(buffer: Vec<u8>) {
+fn give_back(among: &'static LocalKey<Spare>, buffer: Vec<u8>) {
     // One that has grown is not kept, so that spare memory has a limit.
     if buffer.capacity() == 0 || buffer.capacity() > 2 * OUTPUT_BYTES {
         return;
     }
-    SPARE.with(|spare| {
-        let mut spare = spare.borrow_mut();
+    among.with_borrow_mut(|spare| {
         if spare.len() < SPARE_BUFFERS_MAX {
             spare.push(buffer);
         }

@@ -246,7 +246,7 @@ fn connected(
     stats.connections.add(1);
     let open = Open::new(core.clone());
     tasks.spawn_local("connection", async move {
-        let asker = Asker { address: peer.ip().to_canonical(), tls: acceptor.is_some(), port };
+        let asker = Asker::new(peer.ip().to_canonical(), acceptor.is_some(), port);
         let io = match acceptor {
             None => Some(Io::Plain(stream)),
             Some(acceptor) => handshake(&open.0, stream, acceptor).await,

@@ -1,6 +1,5 @@
 //! Heads as they are sent: always written anew from what was understood, never copied as a whole.
 
-use std::io::Write as _;
 use std::net::IpAddr;
 
 use crate::codec::name::Name;
@@ -8,17 +7,24 @@ use crate::codec::request::{self, Request};
 use crate::codec::response::{self, Response};
 
 /// Who asks, as the server behind is told.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Asker {
-    pub address: IpAddr,
-    pub tls: bool,
-    /// The port that was asked.
-    pub port: u16,
+    /// The address as text.
+    pub(crate) address: String,
+    pub(crate) tls: bool,
+    /// The fields that say so, the same for every request of a connection.
+    fields: String,
 }
 
 impl Asker {
-    const fn scheme(self) -> &'static str {
-        if self.tls { "https" } else { "http" }
+    /// `port` is the one that was asked.
+    pub fn new(address: IpAddr, tls: bool, port: u16) -> Self {
+        let (address, scheme) = (address.to_string(), if tls { "https" } else { "http" });
+        let fields = format!(
+            "X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Port: {port}\r\n\
+             X-Forwarded-Proto: {scheme}\r\n"
+        );
+        Self { address, tls, fields }
     }
 }
 
@@ -32,7 +38,7 @@ pub enum Sent {
 }
 
 /// A request for the server. Fields for one connection alone stay behind, and what the client says of itself.
-pub fn request(out: &mut Vec<u8>, request: &Request, target: &[u8], asker: Asker, upgrade: Option<&[u8]>) {
+pub fn request(out: &mut Vec<u8>, request: &Request, target: &[u8], asker: &Asker, upgrade: Option<&[u8]>) {
     put(out, &[request.method(), b" ", target, b" HTTP/1.1\r\n"]);
     if let Some(authority) = request.authority() {
         put(out, &[b"Host: ", authority, b"\r\n"]);
@@ -64,10 +70,8 @@ pub fn request(out: &mut Vec<u8>, request: &Request, target: &[u8], asker: Asker
     out.extend_from_slice(b"\r\n");
 }
 
-fn about(out: &mut Vec<u8>, request: &Request, asker: Asker) {
-    let (address, scheme, port) = (asker.address, asker.scheme(), asker.port);
-    write!(out, "X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Port: {port}\r\n").expect(WHOLE);
-    put(out, &[b"X-Forwarded-Proto: ", scheme.as_bytes(), b"\r\n"]);
+fn about(out: &mut Vec<u8>, request: &Request, asker: &Asker) {
+    out.extend_from_slice(asker.fields.as_bytes());
     if let Some(authority) = request.authority() {
         put(out, &[b"X-Forwarded-Host: ", authority, b"\r\n"]);
     }
@@ -87,8 +91,7 @@ pub fn sent(response: &Response, to: request::Version) -> Sent {
 
 /// An answer for the client. `stays` says whether the connection does; an old client is told both.
 pub fn response(out: &mut Vec<u8>, response: &Response, sent: Sent, stays: bool, to: request::Version) {
-    write!(out, "HTTP/1.1 {} ", response.status).expect(WHOLE);
-    put(out, &[response.reason(), b"\r\n"]);
+    status(out, response);
     fields(out, response, sent);
     match sent {
         Sent::Length(length) => number(out, "Content-Length", length),
@@ -112,10 +115,15 @@ pub(crate) fn switching(out: &mut Vec<u8>, response: &Response, protocol: &[u8])
 
 /// An answer before the answer.
 pub(crate) fn interim(out: &mut Vec<u8>, response: &Response) {
-    write!(out, "HTTP/1.1 {} ", response.status).expect(WHOLE);
-    put(out, &[response.reason(), b"\r\n"]);
+    status(out, response);
     fields(out, response, Sent::Chunked);
     out.extend_from_slice(b"\r\n");
+}
+
+fn status(out: &mut Vec<u8>, response: &Response) {
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(out, response.status.into());
+    put(out, &[b" ", response.reason(), b"\r\n"]);
 }
 
 fn fields(out: &mut Vec<u8>, response: &Response, sent: Sent) {
@@ -132,7 +140,9 @@ fn fields(out: &mut Vec<u8>, response: &Response, sent: Sent) {
 
 /// An answer of the edge itself.
 pub(crate) fn own(out: &mut Vec<u8>, status: u16, more: &[(&str, &[u8])], body: &str, stays: bool, to_head: bool) {
-    write!(out, "HTTP/1.1 {status} {}\r\nContent-Type: text/plain; charset=utf-8\r\n", reason(status)).expect(WHOLE);
+    out.extend_from_slice(b"HTTP/1.1 ");
+    decimal(out, status.into());
+    put(out, &[b" ", reason(status).as_bytes(), b"\r\nContent-Type: text/plain; charset=utf-8\r\n"]);
     number(out, "Content-Length", body.len() as u64);
     for (name, value) in more {
         put(out, &[name.as_bytes(), b": ", value, b"\r\n"]);
@@ -143,14 +153,28 @@ pub(crate) fn own(out: &mut Vec<u8>, status: u16, more: &[(&str, &[u8])], body: 
     }
 }
 
-const WHOLE: &str = "a vector takes everything";
-
 fn put(out: &mut Vec<u8>, parts: &[&[u8]]) {
     parts.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    write!(out, "{name}: {value}\r\n").expect(WHOLE);
+    put(out, &[name.as_bytes(), b": "]);
+    decimal(out, value);
+    out.extend_from_slice(b"\r\n");
+}
+
+/// A number in decimal digits, without the cost of a formatter: each request writes a handful.
+pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
+    let mut digits = [0; 20];
+    let mut start = digits.len();
+    loop {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(number % 10).expect("a digit");
+        number /= 10;
+        if number == 0 {
+            return out.extend_from_slice(&digits[start..]);
+        }
+    }
 }
 
 const fn reason(status: u16) -> &'static str {
@@ -183,12 +207,21 @@ mod tests {
         let head = "GET /a/./b HTTP/1.1\r\nhost: h\r\nConnection: close, X-Own\r\nX-Own: 1\r\nX-Forwarded-For: 6.6.6.6\r\n\
                     X_Forwarded_For: 6.6.6.6\r\nTE: trailers\r\nAccept:*/*\r\nKeep-Alive: 5\r\nUpgrade: h2c\r\n\r\n";
         read.read(head.as_bytes(), &Limits::default()).unwrap();
-        let asker = Asker { address: IpAddr::from([10, 0, 0, 1]), tls: true, port: 443 };
+        let asker = Asker::new(IpAddr::from([10, 0, 0, 1]), true, 443);
         let mut out = Vec::new();
-        request(&mut out, &read, read.target(), asker, None);
+        request(&mut out, &read, read.target(), &asker, None);
         let expected = "GET /a/b HTTP/1.1\r\nHost: h\r\nAccept: */*\r\nX-Forwarded-For: 10.0.0.1\r\nX-Real-IP: 10.0.0.1\r\n\
                         X-Forwarded-Port: 443\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: h\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn numbers_are_decimal() {
+        for number in [0, 7, 10, 200, 99_999, u64::MAX] {
+            let mut out = Vec::new();
+            decimal(&mut out, number);
+            assert_eq!(out, number.to_string().into_bytes());
+        }
     }
 
     #[track_caller]

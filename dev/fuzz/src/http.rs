@@ -12,8 +12,6 @@ use corten_proxy::wire::{self, Asker, Sent};
 /// Bytes of input that are looked at: more find nothing new.
 const BYTES_MAX: usize = 4096;
 
-const ASKER: Asker = Asker { address: IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 1)), tls: false, port: 80 };
-
 /// A request as it was understood.
 #[derive(Clone, Debug, PartialEq)]
 struct Understood {
@@ -81,7 +79,8 @@ impl Reader {
         read.read(&self.input[..length], &self.limits)?;
         self.input.drain(..length);
         let mut passed_on = Vec::new();
-        wire::request(&mut passed_on, &read, read.target(), ASKER, None);
+        let asker = Asker::new(IpAddr::from([10, 0, 0, 1]), false, 80);
+        wire::request(&mut passed_on, &read, read.target(), &asker, None);
         let request = Understood {
             method: read.method().to_vec(),
             target: read.target().to_vec(),
