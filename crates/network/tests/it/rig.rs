@@ -10,8 +10,11 @@ use corten_network::{NetworkError, PodNetwork as _};
 use corten_sys::namespace::NetNs;
 use corten_sys::route::{Change, Routing};
 
-/// Packets that nobody answers are given up after this.
-pub(crate) const LIMIT: Duration = Duration::from_millis(500);
+/// What is answered is answered by then, on a busy machine too.
+pub(crate) const LIMIT: Duration = Duration::from_secs(10);
+
+/// What is not answered by then is taken for silence.
+pub(crate) const SILENCE: Duration = Duration::from_millis(500);
 
 /// Whether namespaces may be made; where that is not so, the environment must say that this is known.
 pub(crate) fn root() -> bool {
@@ -167,9 +170,18 @@ pub(crate) fn serve(inside: &NetNs, port: u16, text: &str) {
 
 /// What a server answers a client inside a namespace.
 pub(crate) fn ask(inside: &NetNs, server: SocketAddr) -> std::io::Result<String> {
+    ask_within(inside, server, LIMIT)
+}
+
+/// Whether nobody says anything, not even that nobody is there.
+pub(crate) fn is_silent(inside: &NetNs, server: SocketAddr) -> bool {
+    ask_within(inside, server, SILENCE).is_err_and(|error| error.kind() == std::io::ErrorKind::TimedOut)
+}
+
+fn ask_within(inside: &NetNs, server: SocketAddr, limit: Duration) -> std::io::Result<String> {
     inside.run(|| {
-        let mut stream = TcpStream::connect_timeout(&server, LIMIT)?;
-        stream.set_read_timeout(Some(LIMIT))?;
+        let mut stream = TcpStream::connect_timeout(&server, limit)?;
+        stream.set_read_timeout(Some(limit))?;
         let mut text = String::new();
         stream.read_to_string(&mut text)?;
         Ok(text)
