@@ -101,15 +101,17 @@ impl DataDir {
         }
     }
 
-    /// Takes a directory that a corten has made; nothing is added to it but the lock.
-    pub fn existing(path: &Path) -> Result<Self, DataDirError> {
+    /// Takes a directory that a corten has made; nothing is added to it but the lock. `None` for one that is no instance yet: its
+    /// first start was cut short, or it holds images alone.
+    pub fn existing(path: &Path) -> Result<Option<Self>, DataDirError> {
         let Some(found) = read_if_there(&path.join("instance"))? else {
-            return Err(DataDirError::Absent { path: path.to_owned() });
+            let is_begun = is_begun(path).map_err(|error| FileError::new("read", path, error))?;
+            return if is_begun { Ok(None) } else { Err(DataDirError::Absent { path: path.to_owned() }) };
         };
         let lock = take_lock(path)?;
         check_layout(path)?;
         let instance = checked(&path.join("instance"), found)?;
-        Ok(Self { path: path.to_owned(), instance, fresh: false, _lock: lock })
+        Ok(Some(Self { path: path.to_owned(), instance, fresh: false, _lock: lock }))
     }
 
     pub fn join(&self, part: &str) -> PathBuf {
@@ -129,6 +131,22 @@ pub fn content(path: &Path) -> Result<PathBuf, DataDirError> {
     let content = path.join("content");
     make_dir(&content)?;
     Ok(content)
+}
+
+/// Whether a directory holds what corten begins with, and nothing else.
+fn is_begun(path: &Path) -> std::io::Result<bool> {
+    const BEGINNING: [&str; 5] = ["lock", "VERSION", "VERSION.new", "instance.new", "content"];
+    let entries = match std::fs::read_dir(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(false),
+        entries => entries?,
+    };
+    for entry in entries {
+        let name = entry?.file_name();
+        if !BEGINNING.iter().any(|beginning| name == *beginning) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn make_dir(path: &Path) -> Result<(), FileError> {
@@ -264,6 +282,22 @@ mod tests {
         drop(open(&path).expect("opens"));
         open(&path).expect("opens again").take_back();
         assert!(path.join("instance").exists() && path.join("store").is_dir(), "it was there before this start");
+    }
+
+    #[test]
+    fn a_directory_that_was_only_begun_is_known_as_one() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("data");
+        assert!(matches!(DataDir::existing(&path), Err(DataDirError::Absent { .. })));
+        std::fs::create_dir(&path).expect("made");
+        std::fs::write(path.join("VERSION"), "1\n").expect("written");
+        std::fs::write(path.join("instance.new"), "ab").expect("written");
+        assert!(DataDir::existing(&path).expect("begun").is_none());
+        std::fs::write(path.join("notes.txt"), "mine").expect("written");
+        assert!(matches!(DataDir::existing(&path), Err(DataDirError::Absent { .. })), "somebody else's");
+        std::fs::remove_file(path.join("notes.txt")).expect("removed");
+        drop(open(&path).expect("opens"));
+        assert!(DataDir::existing(&path).expect("an instance").is_some());
     }
 
     #[test]

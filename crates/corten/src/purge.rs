@@ -45,7 +45,10 @@ pub fn run(settings: &Purge) -> anyhow::Result<()> {
 
 async fn purge(settings: &Purge, clock: &Clock) -> anyhow::Result<()> {
     let path = &settings.data_dir;
-    let dir = DataDir::existing(path)?;
+    let Some(dir) = DataDir::existing(path)? else {
+        // It never got as far as to do anything outside.
+        return files(path);
+    };
     let instance = dir.instance().to_owned();
     ensure!(rustix::process::geteuid().is_root(), "purge removes links, rules and control groups; run it as root");
 
@@ -63,6 +66,10 @@ async fn purge(settings: &Purge, clock: &Clock) -> anyhow::Result<()> {
     unmount_below(path)?;
     remove(&sockets)?;
     println!("  mounts and sockets");
+    files(path)
+}
+
+fn files(path: &Path) -> anyhow::Result<()> {
     let left = remove_parts(path)?;
     println!("  {}", path.display());
     for entry in left {
@@ -117,6 +124,8 @@ fn mount_point(line: &str) -> Option<PathBuf> {
 /// Removes what corten has made in a data directory, the directory too if nothing else is in it. Returns what else is.
 fn remove_parts(dir: &Path) -> anyhow::Result<Vec<PathBuf>> {
     for part in PARTS {
+        // One that was being replaced when its writer was killed has left the new one beside it.
+        remove(&dir.join(part).with_added_extension("new"))?;
         remove(&dir.join(part))?;
     }
     let entries = fs::read_dir(dir).with_context(|| format!("cannot read {}", dir.display()))?;

@@ -1,12 +1,17 @@
 //! The address ranges of pods and of Services (`--pod-cidr`, `--service-cidr`): one value that every part reads, checked
 //! once, before anything is started, against each other and against the networks that this server reaches already.
 
+mod others;
+
 use std::net::Ipv4Addr;
+use std::path::{Path, PathBuf};
 
 use corten_controllers::node_ipam::PodRange;
 use ipnet::Ipv4Net;
 
-use crate::args::Up;
+use crate::args::{Network, Up};
+use crate::datadir::RUN;
+use others::Note;
 
 /// The longest prefix that leaves room for the addresses every cluster has (`.1` and `.10`) and some Services.
 const SERVICE_PREFIX_MAX: u8 = 27;
@@ -45,6 +50,13 @@ pub enum RangesError {
     Size { flag: &'static str, range: Ipv4Net, max: u8 },
     #[error("{flag} {given} is an address within a range; did you mean {meant}?")]
     Inside { flag: &'static str, given: Ipv4Net, meant: Ipv4Net },
+    #[error(
+        "the {what} range {range} overlaps {theirs}, which the corten in {} has on this server; choose another with {flag}, or remove that one with `corten purge`",
+        data_dir.display()
+    )]
+    Other { what: &'static str, range: Ipv4Net, theirs: Ipv4Net, data_dir: PathBuf, flag: &'static str },
+    #[error("the ranges of other cortens on this server cannot be looked up below {RUN}; run as root")]
+    Others(#[source] std::io::Error),
     #[error("the routes of this server cannot be read from {ROUTES}")]
     Routes(#[source] std::io::Error),
 }
@@ -55,9 +67,23 @@ impl Ranges {
     pub fn open(settings: &Up, instance: &str) -> Result<Self, RangesError> {
         let ranges = Self { service: settings.service_cidr, pod: settings.pod_cidr };
         ranges.check_each()?;
+        // Without a part in the kernel, nobody is in anybody's way.
+        if settings.network == Network::All {
+            Note::new(&settings.data_dir, &ranges)?.check(Path::new(RUN), instance)?;
+        }
         let table = std::fs::read_to_string(ROUTES).map_err(RangesError::Routes)?;
         ranges.check_host(routes(&table).filter(|(_, link)| !link.contains(instance)))?;
         Ok(ranges)
+    }
+
+    /// Lets every other instance on this server know, from just before something is put into the kernel.
+    pub fn claim(&self, data_dir: &Path, instance: &str) -> Result<(), RangesError> {
+        Note::new(data_dir, self)?.claim(Path::new(RUN), instance)
+    }
+
+    /// Takes that back, for a start that is refused after all.
+    pub fn release(instance: &str) -> std::io::Result<()> {
+        others::release(Path::new(RUN), instance)
     }
 
     /// The address of the `kubernetes` Service: the range's first.

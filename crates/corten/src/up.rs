@@ -64,6 +64,9 @@ fn take_back(settings: &Up, dir: &DataDir) {
     if let Err(error) = edge::address::remove(&settings.data_dir) {
         tracing::warn!(%error, "the address of cluster DNS stays");
     }
+    if let Err(error) = Ranges::release(dir.instance()) {
+        tracing::warn!(%error, "the note of this server's ranges stays");
+    }
     dir.take_back();
 }
 
@@ -75,6 +78,9 @@ fn open(settings: &Up, dir: &DataDir) -> anyhow::Result<(Ranges, TcpListener, Op
         Controllers::All => Doors::open(settings, &Path::new(RUN).join(dir.instance()))?,
         Controllers::None => None,
     };
+    if settings.network == args::Network::All {
+        ranges.claim(&settings.data_dir, dir.instance())?;
+    }
     let doors = match doors {
         Some(doors) if settings.network == args::Network::All => Some(doors.with_names(dir, ranges.dns())?),
         other => other,
