@@ -4,11 +4,14 @@
 //!
 //! The steps build on each other and run in order; `--focus` names the last one that is wanted.
 
+mod browser;
 mod edge;
 mod faults;
 mod heal;
 mod informer;
+mod interrupted;
 mod names;
+mod neighbour;
 pub(crate) mod node;
 mod rollout;
 mod shop;
@@ -47,61 +50,137 @@ pub(crate) struct Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 10] =
-    ["up", "shop", "verbs", "streams", "faults", "heal", "control-kills", "edge-kill", "rollout", "informer"];
+const STEPS: [&str; 13] = [
+    "neighbour",
+    "cut-short",
+    "up",
+    "shop",
+    "browser",
+    "verbs",
+    "streams",
+    "faults",
+    "heal",
+    "control-kills",
+    "edge-kill",
+    "rollout",
+    "informer",
+];
+
+/// Who takes part.
+struct Stage {
+    node: Node,
+    /// A second instance on the same network, which must not notice anything.
+    neighbour: Node,
+    /// All that were there so far.
+    instances: Vec<String>,
+    /// The machine without any.
+    alone: Traces,
+    /// The machine with the neighbour.
+    beside: Option<Traces>,
+    arguments: Arguments,
+}
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
+    let program = corten_program(arguments.corten.clone())?;
     if !sandbox::is_inside() {
         let folder = tempfile::tempdir()?;
         // What comes from package registries is fetched where they can be reached.
-        node::make_images(&corten_program(arguments.corten.clone())?, folder.path(), &[])?;
+        node::make_images(&program, folder.path(), &[])?;
         client_go(&arguments.programs)?;
         return sandbox::enter();
     }
     sandbox::network()?;
     // A server that has passed no packets on until now; the purge is to leave it so.
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").context("the switch of forwarding")?;
-    let before = Traces::take()?;
-    let mut node = Node::new(corten_program(arguments.corten.clone())?, &arguments.programs)?;
+    let node = Node::new(program.clone(), &arguments.programs)?;
+    let neighbour = Node::new(program, &arguments.programs)?.at(&neighbour::PLACE);
+    let alone = Traces::settled(&[])?;
+    let mut stage = Stage { node, neighbour, instances: Vec::new(), alone, beside: None, arguments };
     let mut outcome = Ok(());
     for name in STEPS {
-        outcome = step(name, &mut node, &arguments).await;
-        if outcome.is_err() || arguments.focus.as_ref().is_some_and(|focus| name.contains(focus.as_str())) {
+        outcome = stage.step(name).await;
+        if outcome.is_err() || stage.arguments.focus.as_ref().is_some_and(|focus| name.contains(focus.as_str())) {
             break;
         }
     }
     if let Err(error) = &outcome {
-        println!("{error:#}\n{}", node.report()?);
+        println!("{error:#}\n{}", stage.node.report()?);
     }
-    let watch = Stopwatch::start();
-    let purged = node.purge().and_then(|()| before.compare(&Traces::take()?));
-    report("purge", &watch, &purged);
-    if let Err(error) = &purged {
-        println!("{error:#}");
-    }
-    Ok(if outcome.is_ok() && purged.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let (purged, left) = (stage.purge(), stage.leave());
+    Ok(if outcome.is_ok() && purged && left { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-async fn step(name: &str, node: &mut Node, arguments: &Arguments) -> Result<()> {
-    let watch = Stopwatch::start();
-    let outcome = match name {
-        "up" => node.up(),
-        "shop" => shop::deploy(node).await,
-        "verbs" => verbs::everyday(node),
-        "streams" => verbs::streams(node),
-        "faults" => faults::all(node).await,
-        "heal" => heal::containers_and_pods(node),
-        "control-kills" => {
-            node.informer = Some(Informer::start(&node.kubeconfig(), &client_go(&arguments.programs)?)?);
-            heal::control_kills(node, arguments.kills).await
-        }
-        "edge-kill" => edge::kills(node).await,
-        "rollout" => rollout::nothing_lost(node).await,
-        "informer" => node.informer.take().context("it was started").and_then(Informer::finish),
-        other => anyhow::bail!("no step is called {other}"),
-    };
-    report(name, &watch, &outcome);
-    outcome.with_context(|| format!("step {name}"))
+impl Stage {
+    async fn step(&mut self, name: &str) -> Result<()> {
+        let watch = Stopwatch::start();
+        let node = &mut self.node;
+        let outcome = match name {
+            "neighbour" => self.settle(),
+            "cut-short" => match &self.beside {
+                Some(beside) => interrupted::starts(node, beside, &mut self.instances).await,
+                None => Ok(()),
+            },
+            "up" => node.up(),
+            "shop" => shop::deploy(node).await,
+            "browser" => browser::shows(node),
+            "verbs" => verbs::everyday(node),
+            "streams" => verbs::streams(node),
+            "faults" => faults::all(node).await,
+            "heal" => heal::containers_and_pods(node),
+            "control-kills" => self.control_kills().await,
+            "edge-kill" => edge::kills(node).await,
+            "rollout" => rollout::nothing_lost(node).await,
+            "informer" => node.informer.take().context("it was started").and_then(Informer::finish),
+            other => anyhow::bail!("no step is called {other}"),
+        };
+        report(name, &watch, &outcome);
+        outcome.with_context(|| format!("step {name}"))
+    }
+
+    fn settle(&mut self) -> Result<()> {
+        neighbour::settle(&mut self.neighbour)?;
+        neighbour::refuses(&self.neighbour)?;
+        self.instances.push(self.neighbour.instance()?);
+        self.beside = Some(Traces::settled(&self.instances)?);
+        Ok(())
+    }
+
+    async fn control_kills(&mut self) -> Result<()> {
+        let (node, arguments) = (&mut self.node, &self.arguments);
+        node.informer = Some(Informer::start(&node.kubeconfig(), &client_go(&arguments.programs)?)?);
+        heal::control_kills(node, arguments.kills).await
+    }
+
+    /// The node goes; the neighbour stays as it was, and its pods answer.
+    fn purge(&mut self) -> bool {
+        let watch = Stopwatch::start();
+        // There is none when it never came up.
+        self.instances.extend(self.node.instance().ok());
+        let purged = self.node.purge().and_then(|()| match &self.beside {
+            Some(beside) => {
+                beside.compare(&Traces::take(&self.instances)?)?;
+                neighbour::answers(&self.neighbour)
+            }
+            None => Ok(()),
+        });
+        tell("purge", &watch, &purged)
+    }
+
+    /// The neighbour goes too; the machine is as it was.
+    fn leave(&mut self) -> bool {
+        let watch = Stopwatch::start();
+        let left = self.neighbour.purge().and_then(|()| self.alone.compare(&Traces::take(&self.instances)?));
+        tell("purge-neighbour", &watch, &left)
+    }
+}
+
+/// Whether it went well.
+fn tell(name: &str, watch: &Stopwatch, outcome: &Result<()>) -> bool {
+    report(name, watch, outcome);
+    if let Err(error) = outcome {
+        println!("{error:#}");
+    }
+    outcome.is_ok()
 }
 
 fn report(name: &str, watch: &Stopwatch, outcome: &Result<()>) {

@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 8] = [
+pub(crate) const TEST: [Requirement; 9] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -49,6 +49,12 @@ pub(crate) const TEST: [Requirement; 8] = [
         probe: ("mmdebstrap", &["--version"]),
         least: None,
         get: "apt-get install -y mmdebstrap",
+    },
+    Requirement {
+        what: "Chromium (a browser is to show the example)",
+        probe: ("chromium", &["--version"]),
+        least: None,
+        get: "apt-get install -y chromium",
     },
     Requirement {
         what: "nft (what is left in the kernel is listed by it)",

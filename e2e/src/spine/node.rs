@@ -19,12 +19,17 @@ pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 /// The node's name in its cluster.
 pub(crate) const NAME: &str = "e2e";
 
+/// Where it is, unless told otherwise.
+const PLACE: [&str; 4] = ["--listen", "127.0.0.1:6443", "--name", NAME];
+
 pub(crate) struct Node {
     program: PathBuf,
     kubectl: PathBuf,
     folder: TempDir,
     /// What starts the program: words before its own.
     prefix: Vec<String>,
+    /// Where it is, by options of `up`.
+    place: Vec<&'static str>,
     control: Option<Process>,
     /// Watches from the kills of control on.
     pub(super) informer: Option<Informer>,
@@ -34,7 +39,14 @@ impl Node {
     /// `programs` is where kubectl is.
     pub(crate) fn new(program: PathBuf, programs: &Path) -> Result<Self> {
         let (kubectl, folder) = (programs.join("kubectl"), tempfile::tempdir()?);
-        Ok(Self { program, kubectl, folder, prefix: Vec::new(), control: None, informer: None })
+        let (prefix, place) = (Vec::new(), PLACE.to_vec());
+        Ok(Self { program, kubectl, folder, prefix, place, control: None, informer: None })
+    }
+
+    /// Somewhere else than usual.
+    pub(crate) fn at(mut self, place: &[&'static str]) -> Self {
+        self.place = place.to_vec();
+        self
     }
 
     /// Control is started by this command, which runs what follows it.
@@ -93,7 +105,7 @@ impl Node {
         let mut words = self.prefix.iter().map(OsStr::new).chain([self.program.as_os_str()]);
         let mut command = Command::new(words.next().context("a command has a word")?);
         command.args(words);
-        command.arg("up").arg("--data-dir").arg(self.data()).args(["--listen", "127.0.0.1:6443", "--name", NAME]);
+        command.arg("up").arg("--data-dir").arg(self.data()).args(&self.place);
         command.args(["--pod-pids-limit", super::faults::POD_PIDS_MAX]);
         self.control = Some(Process::start("corten", &command, self.folder.path())?);
         Ok(())

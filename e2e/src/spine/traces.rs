@@ -4,14 +4,21 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::thread;
+use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
+
+/// What does not change for so long stays.
+const QUIET: Duration = Duration::from_millis(2500);
+const LOOKS_MAX: u32 = 10;
 
 /// What is there at a moment, one line for each thing.
 pub(super) struct Traces(BTreeSet<String>);
 
 impl Traces {
-    pub(super) fn take() -> Result<Self> {
+    /// Groups and sockets are those of these instances: others may be at work on this machine.
+    pub(super) fn take(instances: &[String]) -> Result<Self> {
         let mut found = BTreeSet::new();
         for (program, arguments) in [
             ("ip", &["-o", "link", "show"][..]),
@@ -27,9 +34,12 @@ impl Traces {
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
         found.extend(mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|mount| format!("mount: {mount}")));
-        groups(Path::new("/sys/fs/cgroup"), &mut found)?;
-        if let Ok(entries) = fs::read_dir("/run/corten") {
-            found.extend(entries.flatten().map(|entry| format!("sockets: {}", entry.path().display())));
+        for instance in instances {
+            groups(Path::new("/sys/fs/cgroup"), &format!("corten-{instance}"), &mut found)?;
+            let sockets = Path::new("/run/corten").join(instance);
+            if sockets.exists() {
+                found.insert(format!("sockets: {}", sockets.display()));
+            }
         }
         processes(&mut found)?;
         for switch in ["net/ipv4/ip_forward", "net/ipv4/conf/all/rp_filter", "net/ipv4/conf/all/route_localnet"] {
@@ -37,6 +47,20 @@ impl Traces {
             found.insert(format!("sysctl: {switch} = {}", value.trim()));
         }
         Ok(Self(found))
+    }
+
+    /// The same once nothing changes any more: the kernel takes a second or two to be sure of a new link's own address.
+    pub(super) fn settled(instances: &[String]) -> Result<Self> {
+        let mut last = Self::take(instances)?;
+        for _ in 0..LOOKS_MAX {
+            thread::sleep(QUIET);
+            let now = Self::take(instances)?;
+            if now.0 == last.0 {
+                return Ok(now);
+            }
+            last = now;
+        }
+        bail!("this machine does not come to rest")
     }
 
     /// An error that names what is there now and was not, and what is gone.
@@ -54,16 +78,22 @@ fn without_counters(line: &str) -> &str {
     line.split(" expires ").next().unwrap_or(line).trim_end()
 }
 
-/// Control groups named like ours, in every hierarchy.
-fn groups(root: &Path, found: &mut BTreeSet<String>) -> Result<()> {
+/// Control groups of this name, in every hierarchy, with what is in them.
+fn groups(root: &Path, name: &str, found: &mut BTreeSet<String>) -> Result<()> {
     let hierarchies = fs::read_dir(root)?.collect::<Result<Vec<_>, _>>()?;
     let folders = hierarchies.into_iter().map(|entry| entry.path()).chain([root.to_owned()]);
-    for folder in folders.filter(|folder| folder.is_dir()) {
-        for entry in fs::read_dir(&folder)?.flatten() {
-            if entry.file_name().to_string_lossy().starts_with("corten-") {
-                found.insert(format!("control group: {}", entry.path().display()));
-            }
-        }
+    for folder in folders.map(|folder| folder.join(name)).filter(|folder| folder.is_dir()) {
+        group(&folder, found)?;
+    }
+    Ok(())
+}
+
+fn group(folder: &Path, found: &mut BTreeSet<String>) -> Result<()> {
+    let members = fs::read_to_string(folder.join("cgroup.procs"))?;
+    let members: Vec<&str> = members.lines().collect();
+    found.insert(format!("control group: {} with {}", folder.display(), members.join(" ")));
+    for entry in fs::read_dir(folder)?.flatten().filter(|entry| entry.path().is_dir()) {
+        group(&entry.path(), found)?;
     }
     Ok(())
 }
@@ -78,7 +108,7 @@ fn processes(found: &mut BTreeSet<String>) -> Result<()> {
         if near && pid != std::process::id() {
             // One that ends while we look leaves nothing.
             let Ok(command) = fs::read_to_string(entry.path().join("comm")) else { continue };
-            found.insert(format!("process: {}", command.trim()));
+            found.insert(format!("process: {} {pid}", command.trim()));
         }
     }
     Ok(())
