@@ -95,15 +95,14 @@ fn longest_wait(report: &Report, death: &Death) -> Duration {
     next.map(|sample| sample.took).max().unwrap_or_default()
 }
 
-/// The process that runs `corten edge` for this data directory.
+/// The process that runs `corten edge` for this instance, by its control group: the neighbour has one too.
 fn process(node: &Node) -> Result<i32> {
-    let own = fs::read_link("/proc/self/ns/net")?;
+    let group = format!("/corten-{}/edge", node.instance()?);
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        let Ok(line) = fs::read(entry.path().join("cmdline")) else { continue };
-        let mut words = line.split(|byte| *byte == 0);
-        let is_edge = words.nth(1).is_some_and(|word| word == b"edge");
-        if is_edge && fs::read_link(entry.path().join("ns/net")).is_ok_and(|namespace| namespace == own) {
+        // A process that ends while we look is none.
+        let Ok(groups) = fs::read_to_string(entry.path().join("cgroup")) else { continue };
+        if groups.lines().any(|line| line.ends_with(&group)) {
             return Ok(pid);
         }
     }
