@@ -10,8 +10,8 @@ use anyhow::{Context, Result, bail};
 use corten_stdx::clock::Stopwatch;
 use rustix::process::{Pid, Signal, kill_process};
 
-/// How long a process may take to end after SIGTERM before it is killed.
-const STOP_LIMIT: Duration = Duration::from_secs(10);
+/// How long a process may take to end after SIGTERM before it is killed: more than the ten seconds that a server of ours gives its tasks.
+const STOP_LIMIT: Duration = Duration::from_secs(20);
 
 pub(crate) struct Process {
     name: &'static str,
