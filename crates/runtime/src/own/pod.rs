@@ -202,11 +202,11 @@ pub(super) async fn adopt_all(node: &Arc<Node>) -> Result<(), EngineError> {
         let pod = Arc::new(Pod::new(spec));
         load(&pod, node.files.containers(&id)?);
         match come_back(node, &id).await {
-            Some((link, welcome)) => {
+            Found::Here(link, welcome) => {
                 resume(node, &pod, &link, welcome).await;
                 node.tasks.spawn("pod", follow(node.clone(), pod.clone(), link, None));
             }
-            None => is_gone(node, &pod),
+            Found::Nobody | Found::Silent => is_gone(node, &pod),
         }
         node.pods().insert(id, pod);
     }
@@ -214,10 +214,11 @@ pub(super) async fn adopt_all(node: &Arc<Node>) -> Result<(), EngineError> {
 }
 
 /// Removes what is left of a pod whose record cannot be read: the machine lost its power before it was on disk. With a process
-/// that answers that is no explanation, and nothing is touched.
+/// that lives that is no explanation, and nothing is touched.
 async fn discard(node: &Node, id: &str, error: EngineError) -> Result<(), EngineError> {
-    if come_back(node, id).await.is_some() {
-        return Err(error);
+    match come_back(node, id).await {
+        Found::Nobody => {}
+        Found::Here(..) | Found::Silent => return Err(error),
     }
     tracing::error!(pod = id, %error, "pod is removed: its record cannot be read");
     node.files.remove_pod(id)
@@ -231,25 +232,33 @@ fn load(pod: &Pod, containers: Vec<(ContainerId, ContainerRecord)>) {
     }
 }
 
-/// Connects to a pod process that should be there; none when it is not.
-async fn come_back(node: &Node, id: &str) -> Option<(Arc<Link>, Welcome)> {
+/// Who is at a pod's socket.
+enum Found {
+    /// Nobody, or one that was never set up and ends without us.
+    Nobody,
+    /// Somebody who listens and does not answer, or answers another control.
+    Silent,
+    Here(Arc<Link>, Welcome),
+}
+
+/// Connects to a pod process that should be there.
+async fn come_back(node: &Node, id: &str) -> Found {
     let socket = node.files.socket(id);
     for _ in 0..RECONNECTS_MAX {
         match Link::adopt(&socket).await {
-            // One that was never set up ends without us.
-            Ok((_, welcome)) if !welcome.set_up => return None,
-            Ok((link, welcome)) => return Some((Arc::new(link), welcome)),
+            Ok((_, welcome)) if !welcome.set_up => return Found::Nobody,
+            Ok((link, welcome)) => return Found::Here(Arc::new(link), welcome),
             Err(Error::Io(error))
                 if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) =>
             {
-                return None;
+                return Found::Nobody;
             }
             Err(error) => tracing::debug!(pod = id, %error, "pod process does not answer"),
         }
         node.clock.sleep(RECONNECT_PAUSE).await;
     }
     tracing::error!(pod = id, "pod process listens but does not answer: given up");
-    None
+    Found::Silent
 }
 
 /// Compares what is known with what the pod process says, which is right.
@@ -285,7 +294,7 @@ async fn follow(node: Arc<Node>, pod: Arc<Pod>, mut link: Arc<Link>, child: Opti
             Err(error) => {
                 let id = pod.spec().id.clone();
                 tracing::debug!(pod = id, %error, "connection to the pod process has ended");
-                let Some((newer, welcome)) = come_back(&node, &id).await else { break };
+                let Found::Here(newer, welcome) = come_back(&node, &id).await else { break };
                 resume(&node, &pod, &newer, welcome).await;
                 link = newer;
             }

@@ -12,9 +12,6 @@ use super::{capabilities, mounts};
 use crate::engine::EngineError;
 use crate::seccomp::Filters;
 
-/// EINVAL.
-const INVALID: i32 = 22;
-
 /// What this machine and this process have.
 #[derive(Debug, Default)]
 pub(crate) struct Host {
@@ -39,9 +36,9 @@ impl Host {
         let mut host = Self::mounted(&read("/proc/self/mountinfo")?);
         host.capabilities = permitted(&read("/proc/self/status")?) & capabilities::ALL;
         host.masked = mounts::masked_paths(processors);
-        // Before 6.5 the kernel takes the key and refuses to mount; then it refuses the key. Any other cause is no answer.
-        let tried = overlay(&[one.to_owned(), other.to_owned()]).map_err(|error| error.raw_os_error());
-        host.layers_one_by_one = !matches!(tried, Err(Some(INVALID)));
+        // Every kernel takes a list, so that is what a failure leads to, whatever its cause: the kernel is too old for more, or
+        // just now loads what it needs for any of it.
+        host.layers_one_by_one = overlay(&[one.to_owned(), other.to_owned()]).is_ok();
         Ok(host)
     }
 

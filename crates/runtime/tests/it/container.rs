@@ -18,7 +18,7 @@ const APPLETS: [&str; 12] =
     ["sh", "cat", "echo", "sleep", "true", "id", "ls", "yes", "head", "hostname", "touch", "trap"];
 
 /// What nothing in a test should reach.
-pub(crate) const LIMIT: Duration = Duration::from_secs(20);
+pub(crate) const LIMIT: Duration = Duration::from_secs(60);
 
 /// The kill test counts what is left on the machine, so it runs alone.
 pub(crate) static ALONE: RwLock<()> = RwLock::new(());
@@ -97,6 +97,7 @@ impl Pod {
                 lowers: vec![c_path(&self.path("root"))],
                 upper: c_path(&self.path("upper")),
                 work: c_path(&self.path("work")),
+                as_list: !layers_one_by_one(),
                 ..Root::default()
             },
             mounts: vec![
@@ -161,6 +162,13 @@ pub(crate) fn wait_until(mut holds: impl FnMut() -> bool) -> bool {
         }
         is
     })
+}
+
+/// overlayfs takes one layer after the other since 6.7.
+fn layers_one_by_one() -> bool {
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse::<u32>().unwrap());
+    (numbers.next(), numbers.next()) >= (Some(6), Some(7))
 }
 
 pub(crate) fn c_path(path: &Path) -> CString {
