@@ -1,9 +1,10 @@
 //! Judgement by strangers. `differential` sends the same requests to the real Kubernetes and to Corten and compares the
-//! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `real` keeps a real control plane running to look at by hand.
+//! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `guest` boots a server of another kind; `real` keeps a real control plane running to look at by hand.
 
 mod bench;
 mod clients;
 mod differential;
+mod guest;
 mod http;
 mod kubeconfig;
 mod load;
@@ -38,6 +39,11 @@ enum Verb {
     Bench(bench::Arguments),
     /// Everything on this machine: the shop of `examples/`, kubectl, kills, a rollout under load, the purge.
     Spine(spine::Arguments),
+    /// A server with control groups of v2 alone and Debian's own kernel, emulated: tests of the runtime, a node.
+    Guest(guest::Arguments),
+    /// What runs in it.
+    #[command(hide = true)]
+    GuestInside,
     /// Starts etcd and kube-apiserver, prints the kubeconfig, and ends them when standard input ends.
     Real {
         /// The folder that e2e/yardstick/build.sh prints.
@@ -64,6 +70,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Clients(arguments) => clients::run(arguments).await,
         Verb::Bench(arguments) => bench::run(arguments).await,
         Verb::Spine(arguments) => spine::run(arguments).await,
+        Verb::Guest(arguments) => guest::run(&arguments),
+        Verb::GuestInside => guest::inside(),
         Verb::Real { programs } => {
             let server = Server::real(&programs, Flush::Never, &[]).await?;
             println!("export KUBECONFIG={}", server.kubeconfig.display());

@@ -6,7 +6,7 @@
 
 mod browser;
 mod edge;
-mod faults;
+pub(crate) mod faults;
 mod heal;
 mod informer;
 mod interrupted;
@@ -15,7 +15,7 @@ mod neighbour;
 pub(crate) mod node;
 mod rollout;
 mod shop;
-mod traces;
+pub(crate) mod traces;
 mod verbs;
 
 use std::fs;

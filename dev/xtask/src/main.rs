@@ -3,6 +3,7 @@
 //! `cargo xtask check` formats, lints, tidies; `cargo xtask test` runs every test, with what it needs built first.
 
 mod check;
+mod guest;
 mod requirements;
 mod step;
 mod strangers;
@@ -22,6 +23,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test    every test of the workspace; says what is missing on this machine and how to get it
   e2e     real clients against Corten; arguments go through (--focus, --help)
   spine   the examples' shop on this machine: kubectl, kills, a rollout under load, the purge; arguments go through (--focus, --help)
+  guest   an emulated server with control groups of v2 alone: tests of the runtime, a node from `up` to `purge`
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
   bench   figures: api, node, edge, runtime or scheduler, with the peer in the same run; arguments go through (--rounds, --help)
 ";
@@ -45,6 +47,7 @@ fn run() -> Result<()> {
         ("test", []) => test::run(),
         ("e2e", arguments) => strangers::clients(arguments),
         ("spine", arguments) => strangers::spine(arguments),
+        ("guest", arguments) => guest::run(arguments),
         ("diff", arguments) => strangers::differential(arguments),
         ("bench", arguments) => strangers::bench(arguments),
         ("help" | "--help" | "-h", _) => {

@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 9] = [
+pub(crate) const TEST: [Requirement; 10] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -67,6 +67,12 @@ pub(crate) const TEST: [Requirement; 9] = [
         probe: ("ip", &["-V"]),
         least: None,
         get: "apt-get install -y iproute2",
+    },
+    Requirement {
+        what: "qemu (an emulated server has control groups of v2 alone)",
+        probe: ("qemu-system-x86_64", &["--version"]),
+        least: None,
+        get: "apt-get install -y --no-install-recommends qemu-system-x86",
     },
 ];
 

@@ -55,7 +55,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
     step::run(command)
 }
 
-fn run(test: &str, arguments: &[String]) -> Result<()> {
+/// One of the tests that `corten-e2e` is.
+pub(crate) fn run(test: &str, arguments: &[String]) -> Result<()> {
     requirements::check(&requirements::TEST)?;
     let programs = programs(&PROGRAMS)?;
     step::run(cargo(&["build", "--quiet", "-p", "corten", "-p", "corten-e2e"]))?;

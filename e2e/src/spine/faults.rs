@@ -20,7 +20,7 @@ use registry::Registry;
 const FAULTS: &str = "faults";
 
 /// The limit that the node of these tests is started with.
-pub(super) const POD_PIDS_MAX: &str = "300";
+pub(crate) const POD_PIDS_MAX: &str = "300";
 
 /// What a container's log may take: twice what its pod keeps by itself, and what the node sets aside.
 const LOG_BYTES_MAX: u64 = (2 * 64 + 5 * 10 + 16) << 20;

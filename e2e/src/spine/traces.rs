@@ -14,11 +14,11 @@ const QUIET: Duration = Duration::from_millis(2500);
 const LOOKS_MAX: u32 = 10;
 
 /// What is there at a moment, one line for each thing.
-pub(super) struct Traces(BTreeSet<String>);
+pub(crate) struct Traces(BTreeSet<String>);
 
 impl Traces {
     /// Groups and sockets are those of these instances: others may be at work on this machine.
-    pub(super) fn take(instances: &[String]) -> Result<Self> {
+    pub(crate) fn take(instances: &[String]) -> Result<Self> {
         let mut found = BTreeSet::new();
         for (program, arguments) in [
             ("ip", &["-o", "link", "show"][..]),
@@ -50,7 +50,7 @@ impl Traces {
     }
 
     /// The same once nothing changes any more: the kernel takes a second or two to be sure of a new link's own address.
-    pub(super) fn settled(instances: &[String]) -> Result<Self> {
+    pub(crate) fn settled(instances: &[String]) -> Result<Self> {
         let mut last = Self::take(instances)?;
         for _ in 0..LOOKS_MAX {
             thread::sleep(QUIET);
@@ -64,7 +64,7 @@ impl Traces {
     }
 
     /// An error that names what is there now and was not, and what is gone.
-    pub(super) fn compare(&self, now: &Self) -> Result<()> {
+    pub(crate) fn compare(&self, now: &Self) -> Result<()> {
         let left: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
         let gone: Vec<&str> = self.0.difference(&now.0).map(String::as_str).collect();
         ensure!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
@@ -105,11 +105,18 @@ fn processes(found: &mut BTreeSet<String>) -> Result<()> {
         let name = entry.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse::<u32>().ok()) else { continue };
         let near = fs::read_link(entry.path().join("ns/net")).is_ok_and(|namespace| namespace == own);
-        if near && pid != std::process::id() {
+        if near && pid != std::process::id() && !is_kernels(&entry.path()) {
             // One that ends while we look leaves nothing.
             let Ok(command) = fs::read_to_string(entry.path().join("comm")) else { continue };
             found.insert(format!("process: {} {pid}", command.trim()));
         }
     }
     Ok(())
+}
+
+/// Whether it is a thread of the kernel's, which come and go; their parent is the second process.
+fn is_kernels(process: &Path) -> bool {
+    let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
+    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
+    parent == Some("2")
 }

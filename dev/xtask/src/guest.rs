@@ -1,0 +1,71 @@
+//! `cargo xtask guest`: builds the tests that talk to the kernel, and has `corten-e2e` run them where control groups are v2's.
+
+use std::process::Stdio;
+
+use anyhow::{Context, Result, ensure};
+use serde_json::Value;
+
+use crate::step::cargo;
+use crate::strangers;
+
+/// Crates whose tests run in the guest.
+const CRATES: [&str; 2] = ["corten-runtime", "corten-sys"];
+
+/// A program of theirs that tests start.
+const STARTED: &str = "pod-load";
+
+/// Boots the guest. It takes its own arguments.
+pub(crate) fn run(arguments: &[String]) -> Result<()> {
+    let mut all = built()?;
+    all.extend_from_slice(arguments);
+    strangers::run("guest", &all)
+}
+
+/// Builds the test programs. Returns them as arguments for the guest.
+fn built() -> Result<Vec<String>> {
+    let mut command = cargo(&["test", "--quiet", "--no-run", "--message-format", "json"]);
+    command.args(CRATES.iter().flat_map(|name| ["-p", name]));
+    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
+    ensure!(output.status.success(), "the tests of {} do not build: {}", CRATES.join(", "), output.status);
+    let lines = String::from_utf8(output.stdout)?;
+    let mut arguments = Vec::new();
+    for line in lines.lines() {
+        arguments.extend(argument(&serde_json::from_str(line)?));
+    }
+    Ok(arguments)
+}
+
+/// What of cargo's messages tells of a program that the guest needs.
+fn argument(message: &Value) -> Option<String> {
+    let program = message["executable"].as_str()?;
+    let (kind, name) = (message["target"]["kind"][0].as_str()?, message["target"]["name"].as_str()?);
+    match (kind, message["profile"]["test"].as_bool()?) {
+        ("lib" | "test", true) => {
+            let package = message["package_id"].as_str()?.rsplit(['#', '/']).next()?.split('@').next()?;
+            Some(format!("--suite={package}-{kind}={program}"))
+        }
+        ("bin", false) if name == STARTED => Some(format!("--with={program}")),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_are_found_in_cargos_messages() {
+        let check = |package: &str, kind: &str, name: &str, test: bool, expect: Option<&str>| {
+            let target = serde_json::json!({"kind": [kind], "name": name});
+            let message = serde_json::json!({"package_id": package, "target": target, "profile": {"test": test},
+                "executable": "/t/it-1"});
+            assert_eq!(argument(&message).as_deref(), expect);
+        };
+        let package = "path+file:///w/crates/runtime#corten-runtime@0.1.0";
+        check(package, "test", "it", true, Some("--suite=corten-runtime-test=/t/it-1"));
+        check(package, "bin", "pod-load", false, Some("--with=/t/it-1"));
+        check(package, "bin", "pod-load", true, None);
+        check(package, "bin", "start-bench", false, None);
+        assert_eq!(argument(&serde_json::json!({"reason": "build-finished", "success": true})), None);
+    }
+}
