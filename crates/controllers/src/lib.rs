@@ -8,6 +8,7 @@ use corten_client::{Client, Informers};
 use corten_stdx::clock::Clock;
 
 mod backend;
+pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
 pub mod endpoint_slice;

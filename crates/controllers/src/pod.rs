@@ -22,8 +22,12 @@ pub(crate) enum Phase {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct PodView {
     pub(crate) phase: Phase,
+    /// It has ended badly.
+    pub(crate) failed: bool,
     /// Empty until it is assigned.
     pub(crate) node: Str,
+    /// The node that it is meant for by name, assigned or not.
+    pub(crate) target: Str,
     /// Since when it is ready, in Unix seconds; `None` where it is not.
     pub(crate) ready_s: Option<i64>,
     pub(crate) created_s: i64,
@@ -57,7 +61,9 @@ impl View for PodView {
                 "Succeeded" | "Failed" => Phase::Over,
                 _ => Phase::Pending,
             },
+            failed: pod.str_at(&["status", "phase"]) == "Failed",
             node: pod.str_at(&["spec", "nodeName"]).into(),
+            target: target(pod).into(),
             ready_s: ready.map(|ready| seconds(ready.str_at(&["lastTransitionTime"]))),
             created_s: seconds(meta.creation_timestamp()),
             restarts: restarts.unwrap_or_default(),
@@ -77,6 +83,23 @@ impl PodView {
     pub(crate) fn is_available(&self, min_ready_s: i64, now_s: i64) -> bool {
         self.ready_s.is_some_and(|since_s| min_ready_s == 0 || since_s + min_ready_s <= now_s)
     }
+}
+
+/// The node of a pod, or the one that its required affinity names alone.
+fn target(pod: &Value) -> &str {
+    let node = pod.str_at(&["spec", "nodeName"]);
+    if !node.is_empty() {
+        return node;
+    }
+    let required =
+        ["spec", "affinity", "nodeAffinity", "requiredDuringSchedulingIgnoredDuringExecution", "nodeSelectorTerms"];
+    fn list(of: Option<&Value>) -> &[Value] {
+        of.and_then(Value::as_array).unwrap_or_default()
+    }
+    let fields = list(pod.at(&required)).iter().flat_map(|term| list(term.get("matchFields")));
+    let mut named =
+        fields.filter(|field| field.str_at(&["key"]) == "metadata.name" && field.str_at(&["operator"]) == "In");
+    named.next().and_then(|field| list(field.get("values")).first()?.as_str()).unwrap_or_default()
 }
 
 /// Counts towards what is wanted: neither over nor being deleted.

@@ -8,8 +8,8 @@ use corten_client::controller::{Controller, Handle};
 use corten_client::events::{Form, Recorder};
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
-    Base, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints, garbage, job, namespace,
-    node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, stateful_set, taint_eviction,
+    Base, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints, garbage, job,
+    namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, stateful_set, taint_eviction,
     ttl_after_finished, volume_protection,
 };
 use corten_dns::Zones;
@@ -50,6 +50,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         root_ca::controller(&base, settings.authority_pem),
         garbage::controller(&base),
         replica_set::controller(&base),
+        daemon_set::controller(&base, &inside.random),
         deployment::controller(&base),
         stateful_set::controller(&base),
         endpoint_slice::controller(&base),

@@ -56,6 +56,21 @@ impl Pod {
     }
 }
 
+impl Pod {
+    /// Whether the pod's `nodeSelector` and its required affinity take a node of that name with those labels.
+    pub fn accepts(&self, node: &str, labels: &Labels) -> bool {
+        let selected = self.node_selector.iter().all(|(key, value)| label(labels, key) == Some(value));
+        let terms = self.node_required.as_ref().map(|required| &required.terms);
+        selected && terms.is_none_or(|terms| terms.iter().any(|term| term.matches(node, labels)))
+    }
+
+    /// Whether the pod tolerates all of the taints that have one of the effects.
+    pub fn tolerates(&self, taints: &[Taint], effects: &[Effect]) -> bool {
+        let tolerated = |taint: &Taint| self.tolerations.iter().any(|toleration| toleration.tolerates(taint));
+        taints.iter().filter(|taint| effects.contains(&taint.effect)).all(tolerated)
+    }
+}
+
 /// What other pods' rules see of a pod, and its own rules about other pods. Equal peers are counted together.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Peer {
@@ -113,6 +128,16 @@ pub struct NodeTerm {
     /// Names (`matchFields` on `metadata.name`); true: the node must be one of them; false: none of them.
     pub names: Vec<(bool, Vec<Str>)>,
     pub invalid: bool,
+}
+
+impl NodeTerm {
+    fn matches(&self, node: &str, labels: &Labels) -> bool {
+        let empty = self.labels.is_empty() && self.names.is_empty();
+        !empty
+            && !self.invalid
+            && self.labels.iter().all(|of| of.matches(label(labels, &of.key).map(Str::as_str)))
+            && self.names.iter().all(|(one_of, names)| names.iter().any(|name| name == node) == *one_of)
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

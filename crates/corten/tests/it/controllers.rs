@@ -194,6 +194,41 @@ async fn a_stateful_set_becomes_named_pods_with_claims_and_keeps_its_history() {
 }
 
 #[tokio::test]
+async fn a_daemon_set_has_a_pod_on_the_nodes_that_take_it() {
+    const SETS: &str = "/apis/apps/v1/namespaces/default/daemonsets";
+    const PODS: &str = "/api/v1/namespaces/default/pods?labelSelector=app%3Dlog";
+    let dir = tempfile::tempdir().expect("a directory");
+    let server = Server::start(dir.path());
+    let client = &server.client;
+    let set = value!({
+        "kind": "DaemonSet", "apiVersion": "apps/v1", "metadata": {"name": "log"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "log"}},
+            "template": {
+                "metadata": {"labels": {"app": "log"}},
+                "spec": {"containers": [{"name": "c", "image": "example.invalid/i:1"}]}
+            }
+        }
+    });
+    assert_eq!(client.post(SETS, &set).await.0, 201);
+    let path = format!("{SETS}/log");
+    let desired = |set: &Value| set.i64_at(&["status", "desiredNumberScheduled"]);
+    let current = |set: &Value| set.i64_at(&["status", "currentNumberScheduled"]);
+    eventually(client, &path, |_, set| desired(set) == Some(1) && current(set) == Some(1)).await;
+    let nodes = |list: &Value| {
+        let pods = list.get("items").and_then(Value::as_array).unwrap_or_default();
+        pods.iter().map(|pod| pod.str_at(&["spec", "nodeName"]).to_owned()).collect::<Vec<_>>()
+    };
+    eventually(client, PODS, |_, list| nodes(list) == ["node-1"]).await;
+    let nowhere = value!({"spec": {"template": {"spec": {"nodeSelector": {"example.com/none": ""}}}}});
+    assert_eq!(client.merge(&path, &nowhere).await.0, 200);
+    eventually(client, PODS, |_, list| nodes(list).is_empty()).await;
+    eventually(client, &path, |_, set| desired(set) == Some(0) && current(set) == Some(0)).await;
+    assert_eq!(server.stop(), Some(0));
+    purge(dir.path());
+}
+
+#[tokio::test]
 async fn pods_get_a_node_or_a_reason_and_services_their_endpoints() {
     const PODS: &str = "/api/v1/namespaces/default/pods";
     let dir = tempfile::tempdir().expect("a directory");
