@@ -155,19 +155,27 @@ async fn serve(
     tasks.spawn("certificates", certificates.keep(in_use, users, clock.clone(), tasks.stopped()));
     progress.done(&kubeconfig)?;
 
-    let shown = async {
-        if let Some(demo) = demo {
-            progress.demo(&demo.start(up, &inside, edge.as_deref().unwrap_or_default()).await?)?;
-        }
-        std::future::pending().await
-    };
     let ended = tokio::select! {
         _ = terminate.recv() => Ok(()),
         _ = interrupt.recv() => Ok(()),
-        failed = shown => failed,
+        failed = show(demo, up, &inside, edge, &progress) => failed,
     };
     drain(tasks, &*store).await?;
     ended
+}
+
+/// Brings the demo up, if there is one; resolves only where that fails.
+async fn show(
+    demo: Option<Demo>,
+    up: &Up,
+    inside: &Inside,
+    edge: Option<String>,
+    progress: &Progress,
+) -> anyhow::Result<()> {
+    if let Some(demo) = demo {
+        progress.demo(&demo.start(up, inside, &edge.unwrap_or_default()).await?)?;
+    }
+    std::future::pending().await
 }
 
 /// Starts the controllers that this server has, and gives their number.
