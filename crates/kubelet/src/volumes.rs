@@ -12,6 +12,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, FileTypeExt as _, PermissionsExt as _};
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use corten_apimachinery::quantity::Quantity;
 use corten_apimachinery::value::Value;
@@ -151,8 +152,11 @@ fn host_path(volume: &Value, path: &Path) -> Result<(), VolumeError> {
     if holds { Ok(()) } else { Err(VolumeError::HostPath { path: path.display().to_string(), wanted }) }
 }
 
-/// The memory file system of all pods' objects; made with the first volume that needs it.
+/// The memory file system of all pods' objects; made with the first volume that needs it. Pods start side by side: a second
+/// one mounted over the first would hide what is in it.
 fn ensure_memory(settings: &Settings) -> Result<(), VolumeError> {
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _alone = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     let path = settings.memory();
     if is_mount(&path) {
         return Ok(());
