@@ -55,6 +55,25 @@ pub(crate) fn selector(owner: &Value) -> Result<LabelSelector, Error> {
     selector.map_err(|error| Error::Shape(format!("the selector of {}: {error}", Meta::of(owner).name())))
 }
 
+/// A label of an object; empty where it has none of that name.
+pub(crate) fn label<'a>(head: &'a Head, key: &str) -> &'a str {
+    head.labels.iter().find(|(own, _)| own == key).map_or("", |(_, value)| value.as_str())
+}
+
+/// A number, or a share of `whole` in percent, rounded up or down; 0 where it is not given.
+pub(crate) fn count_or_share(given: Option<&Value>, whole: i64, up: bool) -> i64 {
+    match given {
+        Some(Value::Int(count)) => *count,
+        Some(Value::String(text)) => {
+            // Validation has seen to it that it is a number.
+            let percent: i64 = text.trim_end_matches('%').parse().unwrap_or_default();
+            let parts = percent * whole;
+            if up { (parts + 99) / 100 } else { parts / 100 }
+        }
+        _ => 0,
+    }
+}
+
 impl<V: View> Claimed<V> {
     /// Sorts out `objects`: those of the owner and those that nobody controls. `may_have` says which of the latter, and of
     /// those that it controls, fit beside their labels. What is being deleted is neither adopted nor released.

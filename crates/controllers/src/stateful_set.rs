@@ -20,7 +20,7 @@ use corten_stdx::clock::Clock;
 use self::plan::{Order, Plan};
 use self::replica::Ordinals;
 use crate::Base;
-use crate::owned::{Claimed, Owner, selector};
+use crate::owned::{Claimed, Owner, label, selector};
 use crate::pod::{PODS, PodView, orphans_of};
 use crate::revision::{self, History, Keeper, POD_LABEL, REVISIONS};
 
@@ -88,7 +88,7 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     let live = |known: &Held<Value>| {
         let name = &known.head.name;
         [&order.current, &order.update].contains(&name)
-            || claimed.own.iter().any(|pod| replica::label(&pod.head, POD_LABEL) == name.as_str())
+            || claimed.own.iter().any(|pod| label(&pod.head, POD_LABEL) == name.as_str())
     };
     keeper.truncate(&set.view, &history, live).await?;
     done.map(|()| plan.next)

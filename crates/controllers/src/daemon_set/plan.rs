@@ -11,6 +11,7 @@ use corten_client::controller::Next;
 use corten_scheduler::{Effect, NodeView, decode};
 
 use super::{GENERATION, GENERATION_LABEL, Pod};
+use crate::owned::{count_or_share, label};
 use crate::pod::{Phase, PodView};
 use crate::revision::POD_LABEL;
 
@@ -47,13 +48,9 @@ pub(super) struct Plan {
     pub(super) next: Next,
 }
 
-fn label<'a>(pod: &'a Held<PodView>, key: &str) -> &'a str {
-    pod.head.labels.iter().find(|(own, _)| own == key).map_or("", |(_, value)| value.as_str())
-}
-
 /// The hash of the template that a pod was made of.
 pub(super) fn revision_of(pod: &Held<PodView>) -> &str {
-    label(pod, POD_LABEL)
+    label(&pod.head, POD_LABEL)
 }
 
 impl Fleet {
@@ -115,7 +112,7 @@ impl Fleet {
 
     fn is_updated(&self, pod: &Pod) -> bool {
         let generation = self.generation.as_deref();
-        revision_of(pod) == self.hash || generation.is_some_and(|own| label(pod, GENERATION_LABEL) == own)
+        revision_of(pod) == self.hash || generation.is_some_and(|own| label(&pod.head, GENERATION_LABEL) == own)
     }
 
     fn is_available(&self, pod: &Pod) -> bool {
@@ -132,16 +129,10 @@ impl Fleet {
     }
 }
 
-/// A number or a share of the nodes, rounded up.
+/// A bound of a rollout, of which a share counts the nodes.
 fn bound(set: &Value, field: &str, nodes: usize) -> usize {
-    match set.at(&["spec", "updateStrategy", "rollingUpdate", field]) {
-        Some(Value::Int(count)) => usize::try_from(*count).unwrap_or_default(),
-        Some(Value::String(text)) => {
-            let percent: usize = text.trim_end_matches('%').parse().unwrap_or_default();
-            (percent * nodes).div_ceil(100)
-        }
-        _ => 0,
-    }
+    let given = set.at(&["spec", "updateStrategy", "rollingUpdate", field]);
+    usize::try_from(count_or_share(given, i64::try_from(nodes).unwrap_or(i64::MAX), true)).unwrap_or_default()
 }
 
 pub(super) fn plan(fleet: &Fleet) -> Plan {

@@ -10,6 +10,7 @@ use corten_client::cache::Held;
 
 use super::{HASH_LABEL, REVISION, owner_reference, template_without_hash};
 use crate::name_hash::name_hash;
+use crate::owned::count_or_share;
 use crate::pod::seconds;
 
 const HISTORY: &str = "deployment.kubernetes.io/revision-history";
@@ -130,16 +131,7 @@ impl<'a> Fleet<'a> {
     }
 
     fn bound(&self, field: &str, up: bool) -> i64 {
-        let bound = self.deployment.at(&["spec", "strategy", "rollingUpdate", field]);
-        match bound {
-            Some(Value::Int(count)) => *count,
-            Some(Value::String(text)) => {
-                let percent: i64 = text.trim_end_matches('%').parse().unwrap_or_default();
-                let whole = percent * self.replicas();
-                if up { (whole + 99) / 100 } else { whole / 100 }
-            }
-            _ => 0,
-        }
+        count_or_share(self.deployment.at(&["spec", "strategy", "rollingUpdate", field]), self.replicas(), up)
     }
 
     pub(super) fn max_surge(&self) -> i64 {

@@ -10,6 +10,7 @@ use corten_client::controller::Next;
 
 use super::Pod;
 use super::replica::{self, Ordinals};
+use crate::owned::label;
 use crate::pod::{Phase, is_active};
 use crate::revision::{History, POD_LABEL};
 
@@ -176,7 +177,7 @@ fn roll(order: &Order, replicas: &[(i64, Option<&Pod>)], now_s: i64, plan: &mut 
     let from = usize::try_from(order.partition.unwrap_or_default()).unwrap_or(usize::MAX);
     for (_, pod) in replicas.iter().skip(from).rev() {
         let Some(pod) = pod else { return };
-        if replica::label(&pod.head, POD_LABEL) != order.update.as_str() && !pod.head.deleting {
+        if label(&pod.head, POD_LABEL) != order.update.as_str() && !pod.head.deleting {
             plan.delete.push(Pod::clone(pod));
             plan.counts.current -= 1;
             return;
@@ -191,8 +192,7 @@ fn counts(order: &Order, pods: &[Pod], now_s: i64) -> Counts {
     let count = |counts: &dyn Fn(&Pod) -> bool| {
         i64::try_from(pods.iter().filter(|pod| counts(pod)).count()).unwrap_or(i64::MAX)
     };
-    let made_in =
-        |pod: &Pod, revision: &Str| !pod.head.deleting && replica::label(&pod.head, POD_LABEL) == revision.as_str();
+    let made_in = |pod: &Pod, revision: &Str| !pod.head.deleting && label(&pod.head, POD_LABEL) == revision.as_str();
     let ready = |pod: &Pod| pod.phase == Phase::Running && pod.ready_s.is_some();
     Counts {
         replicas: count(&|_| true),

@@ -6,7 +6,7 @@ use corten_apimachinery::value::{Map, Value};
 use corten_client::cache::{Head, Held, Key};
 
 use super::{OWNER, Pod};
-use crate::owned::Owner;
+use crate::owned::{Owner, label};
 use crate::pod::from_template;
 use crate::revision::POD_LABEL;
 
@@ -44,10 +44,6 @@ pub(super) fn ordinal(set: &str, pod: &str) -> Option<i64> {
     let number = pod.strip_prefix(set)?.strip_prefix('-')?;
     let ordinal = number.parse().ok()?;
     (name(set, ordinal) == pod && ordinal >= 0).then_some(ordinal)
-}
-
-pub(super) fn label<'a>(head: &'a Head, key: &str) -> &'a str {
-    head.labels.iter().find(|(own, _)| own == key).map_or("", |(_, value)| value.as_str())
 }
 
 /// The labels by which a pod is found; its name ends with its number.
