@@ -188,8 +188,14 @@ impl Inner {
         self.route_within(&mut within, address)?;
         let link = host.link(name)?.ok_or(netlink::Error::Short { what: "look the new link up" })?;
         let gateway = IpAddr::V4(self.gateway);
-        let to_pod =
-            Route { destination: address.into(), prefix: 32, link: link.index, gateway: None, source: Some(gateway) };
+        let to_pod = Route {
+            destination: address.into(),
+            prefix: 32,
+            link: link.index,
+            gateway: None,
+            on_link: false,
+            source: Some(gateway),
+        };
         let changes = [
             Change::AddAddress(Address { link: link.index, address: gateway, prefix: 32 }),
             Change::SetRoute(to_pod),
@@ -205,9 +211,10 @@ impl Inner {
         let link = within.link(POD_LINK)?.ok_or(missing)?.index;
         let loopback = within.links()?.into_iter().find(|link| link.loopback);
         let gateway = IpAddr::V4(self.gateway);
-        let to_gateway = Route { destination: gateway, prefix: 32, link, gateway: None, source: None };
+        let to_gateway = Route { destination: gateway, prefix: 32, link, gateway: None, on_link: false, source: None };
         let anywhere = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
-        let rest = Route { destination: anywhere, prefix: 0, link, gateway: Some(gateway), source: None };
+        let rest =
+            Route { destination: anywhere, prefix: 0, link, gateway: Some(gateway), on_link: false, source: None };
         let mut changes = vec![Change::AddAddress(Address { link, address: address.into(), prefix: 32 })];
         changes.extend(loopback.map(|loopback| Change::SetUp(loopback.index)));
         changes.push(Change::SetUp(link));

@@ -1,5 +1,11 @@
 //! Links, addresses and routes of one network namespace, rtnetlink(7). Changes are data; [`Routing::apply`] carries them out.
 
+mod neighbour;
+mod vxlan;
+
+pub use neighbour::{Forwarding, Mac, Neighbour};
+pub use vxlan::{Found, Vxlan};
+
 use std::net::IpAddr;
 
 use rustix::io::Errno;
@@ -51,6 +57,8 @@ const LOOPBACK: u32 = 8;
 const TABLE_MAIN: u8 = 254;
 const SCOPE_GLOBAL: u8 = 0;
 const SCOPE_LINK: u8 = 253;
+/// A route's gateway is on its link, though no route says so.
+const ON_LINK: u32 = 4;
 const TYPE_UNICAST: u8 = 1;
 const TYPE_UNREACHABLE: u8 = 7;
 /// As ip(8) marks the routes that it makes.
@@ -90,6 +98,8 @@ pub struct Route {
     pub prefix: u8,
     pub link: u32,
     pub gateway: Option<IpAddr>,
+    /// The gateway is taken to be on the link, though no route leads to it.
+    pub on_link: bool,
     /// The address that connections from here get.
     pub source: Option<IpAddr>,
 }
@@ -113,7 +123,11 @@ pub enum Change<'a> {
         peer_in: &'a NetNs,
         mtu: u32,
     },
+    /// A link to other servers, up.
+    AddVxlan(Vxlan),
     SetUp(u32),
+    /// Bytes of the longest packet of a link.
+    SetMtu(u32, u32),
     SetAlias(u32, &'a str),
     /// Lets addresses of the loopback be used across this link (`route_localnet`).
     PassLoopback(u32),
@@ -127,6 +141,12 @@ pub enum Change<'a> {
     /// One that is there already is no error.
     AddUnreachable(Unreachable),
     DeleteUnreachable(Unreachable),
+    /// Takes the place of the one with the same address.
+    SetNeighbour(Neighbour),
+    DeleteNeighbour(Neighbour),
+    /// Takes the place of the one with the same hardware address.
+    SetForwarding(Forwarding),
+    DeleteForwarding(Forwarding),
 }
 
 /// The links and routes of one namespace.
@@ -170,11 +190,7 @@ impl Routing {
         messages.add(GET_LINK, 0, &[0; LINK_FIXED], |a| {
             a.text(LINK_NAME, name);
         });
-        match self.0.dump("look a link up", &messages) {
-            Ok(replies) => Ok(replies.iter().find_map(link)),
-            Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
+        absent(self.0.dump("look a link up", &messages).map(|replies| replies.iter().find_map(link)))
     }
 
     /// # Errors
@@ -220,6 +236,10 @@ impl Change<'_> {
                     });
                 });
             }),
+            Self::AddVxlan(vxlan) => vxlan.add(out),
+            Self::SetMtu(index, mtu) => out.add(NEW_LINK, 0, &link_fixed(*index, 0, 0), |a| {
+                a.u32(LINK_MTU, *mtu);
+            }),
             Self::SetUp(index) => out.add(NEW_LINK, 0, &link_up(*index), |_| {}),
             Self::SetAlias(index, alias) => out.add(NEW_LINK, 0, &link_fixed(*index, 0, 0), |a| {
                 a.bytes(LINK_ALIAS, alias.as_bytes());
@@ -240,6 +260,10 @@ impl Change<'_> {
             Self::DeleteRoute(route) => route.encode(out, DELETE_ROUTE, 0),
             Self::AddUnreachable(route) => route.encode(out, NEW_ROUTE, CREATE | REPLACE),
             Self::DeleteUnreachable(route) => route.encode(out, DELETE_ROUTE, 0),
+            Self::SetNeighbour(neighbour) => neighbour.set(out),
+            Self::DeleteNeighbour(neighbour) => neighbour.delete(out),
+            Self::SetForwarding(forwarding) => forwarding.set(out),
+            Self::DeleteForwarding(forwarding) => forwarding.delete(out),
         }
     }
 }
@@ -271,8 +295,10 @@ impl Address {
 impl Route {
     fn encode(&self, out: &mut Messages, kind: u16, flags: u16) {
         let scope = if self.gateway.is_some() { SCOPE_GLOBAL } else { SCOPE_LINK };
-        let fixed =
-            [family(self.destination), self.prefix, 0, 0, TABLE_MAIN, MADE_BY_BOOT, scope, TYPE_UNICAST, 0, 0, 0, 0];
+        let (family, table) = (family(self.destination), TABLE_MAIN);
+        let mut fixed = [family, self.prefix, 0, 0, table, MADE_BY_BOOT, scope, TYPE_UNICAST, 0, 0, 0, 0];
+        let on_link = if self.on_link { ON_LINK } else { 0 };
+        fixed[8..].copy_from_slice(&on_link.to_ne_bytes());
         out.add(kind, flags, &fixed, |a| {
             if self.prefix > 0 {
                 ip(a, ROUTE_DESTINATION, self.destination);
@@ -318,6 +344,14 @@ fn ip_of(bytes: &[u8]) -> Option<IpAddr> {
     v4.or_else(|_| <[u8; 16]>::try_from(bytes).map(IpAddr::from)).ok()
 }
 
+/// A link that is asked for by name may not be there.
+fn absent<T>(found: Result<Option<T>, Error>) -> Result<Option<T>, Error> {
+    match found {
+        Err(error) if error.errno() == Some(Errno::NODEV) => Ok(None),
+        other => other,
+    }
+}
+
 fn word(reply: &Reply, at: usize) -> Option<u32> {
     Some(u32::from_ne_bytes(reply.body.get(at..at + 4)?.try_into().ok()?))
 }
@@ -350,6 +384,7 @@ fn route(reply: &Reply) -> Option<Route> {
         prefix: main.prefix,
         link: main.attribute(ROUTE_LINK)?.u32()?,
         gateway: main.attribute(ROUTE_GATEWAY).and_then(|a| ip_of(a.value)),
+        on_link: word(reply, 8)? & ON_LINK != 0,
         source: main.attribute(ROUTE_SOURCE).and_then(|a| ip_of(a.value)),
     })
 }

@@ -37,7 +37,7 @@ fn host() -> NetNs {
     let changes = [
         Change::SetUp(loopback),
         Change::AddAddress(Address { link, address: NODE.into(), prefix: 24 }),
-        Change::SetRoute(Route { destination: anywhere, prefix: 0, link, gateway, source: None }),
+        Change::SetRoute(Route { destination: anywhere, prefix: 0, link, gateway, on_link: false, source: None }),
     ];
     routing.apply("set up", &changes).expect("addresses and routes");
     // The pair lasts as long as both namespaces: the thread that holds the other one never ends.
