@@ -1,16 +1,22 @@
-//! The network of a node: links and addresses of pods ([`PodNetwork`]), and what leads to them.
+//! The network of a node: links and addresses of pods ([`PodNetwork`]), what leads to them ([`Services`]), and the way to those of
+//! other servers ([`Overlay`]).
 
+mod links;
+pub mod overlay;
 mod packet;
 pub mod pods;
 pub mod range;
 pub mod services;
+mod vacant;
 
+pub use overlay::Overlay;
 pub use pods::Pods;
 pub use range::Range;
 pub use services::Services;
 
 use std::net::{IpAddr, Ipv4Addr};
 
+use corten_stdx::error::Chain;
 use futures_core::future::BoxFuture;
 
 /// Why the kernel's state is not as wanted. The text says what was tried.
@@ -22,10 +28,20 @@ pub enum NetworkError {
     /// Somebody else's route leads into the node's range.
     #[error("the pod addresses {range} clash with the route {route} of link {link:?}; choose others with --pod-cidr")]
     Clash { range: String, route: String, link: String },
+    /// What another server is said to be cannot be true.
+    #[error("the server {address} cannot have the pod addresses {range}: {why}")]
+    Peer { address: Ipv4Addr, range: String, why: String },
+    /// Somebody else's link has the overlay's number and port.
+    #[error("another network on this server has the number {number} at UDP port {port}")]
+    NumberTaken { number: u32, port: u16 },
     #[error("the pod {pod} has no address")]
     Unlinked { pod: String },
     #[error("{what}: {detail}")]
     Failed { what: String, detail: String },
+}
+
+pub(crate) fn could_not(what: &str, error: &dyn std::error::Error) -> NetworkError {
+    NetworkError::Failed { what: what.to_owned(), detail: Chain(error).to_string() }
 }
 
 /// What is above IP.

@@ -4,38 +4,32 @@
 //! id as its alias, the node's own address in that range, and the route to the pod. So the kernel is the record of who has
 //! which address: it survives whatever happens to this process, and no file can disagree with it. The pod's end is `eth0`.
 //!
-//! The rest of the range is unreachable (`vacant`): what is sent to a pod that is gone must not leave the server, where somebody
-//! else could answer it.
+//! The rest of the cluster's range is unreachable (`vacant`): what is sent to a pod that is gone must not leave the server, where
+//! somebody else could answer it.
 
 mod forwarding;
 mod rules;
-mod vacant;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corten_stdx::error::Chain;
 use corten_sys::conntrack::Tracking;
 use corten_sys::namespace::NetNs;
 use corten_sys::netlink;
 use corten_sys::nft::Filter;
-use corten_sys::route::{Address, Change, LINK_NAME_MAX, Link, Route, Routing};
+use corten_sys::route::{Address, Change, Link, Route, Routing};
 use corten_sys::sockets::Sockets;
 use futures_core::future::BoxFuture;
 
+use crate::links::{self, offset_of};
 use crate::range::{GATEWAY, Range, Taken};
-use crate::{HostPort, NetworkError, PodNetwork};
+use crate::{HostPort, NetworkError, PodNetwork, could_not, vacant};
 use rules::Rules;
 
 /// The name of a pod's link inside the pod.
 const POD_LINK: &str = "eth0";
-
-/// What a packet may always be long.
-const MTU_DEFAULT: u32 = 1500;
-/// Below this IPv6 does not work; a link that says less is no measure.
-const MTU_MIN: u32 = 1280;
 
 /// What the pod network of a node needs to know.
 #[derive(Debug)]
@@ -46,7 +40,7 @@ pub struct Settings {
     pub node_range: Range,
     /// The addresses of all pods; what goes elsewhere leaves with the node's address.
     pub cluster_range: Range,
-    /// Bytes of the longest packet; that of the node's own links by default.
+    /// Bytes of a pod's longest packet; by default what fits into the node's own links on the way to another server.
     pub mtu: Option<u32>,
     /// Where the node's ends of the links are.
     pub host: NetNs,
@@ -62,6 +56,7 @@ pub struct Pods(Arc<Inner>);
 struct Inner {
     instance: String,
     range: Range,
+    cluster: Range,
     gateway: Ipv4Addr,
     mtu: u32,
     state: Mutex<State>,
@@ -74,7 +69,7 @@ struct State {
     rules: Rules,
     tracking: Tracking,
     sockets: Sockets,
-    /// What is left of the range is unreachable.
+    /// What is left of the cluster's range is unreachable.
     is_closed: bool,
 }
 
@@ -90,8 +85,8 @@ impl Pods {
         let gateway = range.at(GATEWAY).ok_or_else(too_small)?;
         let mut routing = Routing::open(&host).map_err(failed)?;
         let links = routing.links().map_err(failed)?;
-        clash(range, &instance, &links, &routing.routes().map_err(failed)?)?;
-        let mtu = mtu.unwrap_or_else(|| mtu_of(&instance, &links));
+        links::clash(range, &instance, &links, &routing.routes().map_err(failed)?)?;
+        let mtu = mtu.unwrap_or_else(|| links::mtu_of(&links));
         let taken = adopt(&instance, range, &links, &mut routing).map_err(failed)?;
         let addresses: BTreeSet<_> = taken.offsets().filter_map(|offset| range.at(offset)).collect();
         let filter = Filter::open(&host).map_err(failed)?;
@@ -100,11 +95,11 @@ impl Pods {
         let sockets = Sockets::open(&host).map_err(failed)?;
         let mut state = State { taken, host: routing, rules, tracking, sockets, is_closed: false };
         if !addresses.is_empty() {
-            state.close(&instance, range).map_err(failed)?;
+            state.close(&instance, cluster_range).map_err(failed)?;
         }
         forwarding::need(&instance, &host, &records)
             .map_err(|error| could_not("switch forwarding of packets on", &error))?;
-        let inner = Inner { range, gateway, mtu, state: Mutex::new(state), instance };
+        let inner = Inner { range, cluster: cluster_range, gateway, mtu, state: Mutex::new(state), instance };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -155,8 +150,8 @@ impl Inner {
         let none = || NetworkError::NoAddress { range: self.range.to_string() };
         let offset = state.taken.take(pod).ok_or_else(none)?;
         let address = self.range.at(offset).ok_or_else(none)?;
-        let name = link_name(&self.instance, offset);
-        let ready = state.rules.ensure().and_then(|()| state.close(&self.instance, self.range));
+        let name = links::of_pod(&self.instance, offset);
+        let ready = state.rules.ensure().and_then(|()| state.close(&self.instance, self.cluster));
         let linked = ready.and_then(|()| self.link(&mut state.host, pod, &name, address, inside));
         if linked.is_err() {
             state.taken.free(pod);
@@ -237,7 +232,7 @@ impl Inner {
         if let Some(address) = address {
             state.rules.publish(address, &[]).map_err(failed)?;
         }
-        remove(&mut state.host, &link_name(&self.instance, offset)).map_err(failed)?;
+        remove(&mut state.host, &links::of_pod(&self.instance, offset)).map_err(failed)?;
         state.taken.free(pod);
         if let Some(Err(error)) = address.map(|address| state.forget(address)) {
             tracing::warn!(pod, %error, "clients of a pod that is gone may wait for it");
@@ -303,43 +298,6 @@ fn remove(host: &mut Routing, name: &str) -> Result<(), netlink::Error> {
     }
 }
 
-fn link_name(instance: &str, offset: u32) -> String {
-    let name = format!("c{instance}{offset}");
-    debug_assert!(name.len() <= LINK_NAME_MAX, "{name} is too long");
-    name
-}
-
-fn offset_of(instance: &str, link: &str) -> Option<u32> {
-    link.strip_prefix('c')?.strip_prefix(instance)?.parse().ok()
-}
-
-/// Refuses a range that somebody else's route leads into: packets would go to whichever is more specific.
-fn clash(range: Range, instance: &str, links: &[Link], routes: &[Route]) -> Result<(), NetworkError> {
-    for route in routes {
-        let IpAddr::V4(destination) = route.destination else { continue };
-        let Some(other) = Range::new(destination, route.prefix).filter(|other| other.prefix() > 0) else { continue };
-        let link = links.iter().find(|link| link.index == route.link).map_or("", |link| link.name.as_str());
-        if range.overlaps(&other) && offset_of(instance, link).is_none() {
-            return Err(NetworkError::Clash {
-                range: range.to_string(),
-                route: other.to_string(),
-                link: link.to_owned(),
-            });
-        }
-    }
-    Ok(())
-}
-
-/// The shortest of the node's own links.
-fn mtu_of(instance: &str, links: &[Link]) -> u32 {
-    let own = |link: &&Link| link.up && !link.loopback && offset_of(instance, &link.name).is_none();
-    links.iter().filter(own).map(|link| link.mtu).filter(|&mtu| mtu >= MTU_MIN).min().unwrap_or(MTU_DEFAULT)
-}
-
 fn failed(what: &str, error: &netlink::Error) -> NetworkError {
     could_not(what, error)
-}
-
-pub(crate) fn could_not(what: &str, error: &dyn std::error::Error) -> NetworkError {
-    NetworkError::Failed { what: what.to_owned(), detail: Chain(error).to_string() }
 }

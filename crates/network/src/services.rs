@@ -16,8 +16,7 @@ use corten_sys::netlink;
 use corten_sys::nft::{Batch, Content, Family, Filter, Table};
 
 pub use crate::Protocol;
-use crate::pods::could_not;
-use crate::{NetworkError, Range};
+use crate::{NetworkError, Range, could_not};
 use layout::{Delta, Frontend, Layout};
 
 /// Which endpoints are asked.

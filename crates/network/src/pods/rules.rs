@@ -140,7 +140,7 @@ fn chains(instance: &str, node_range: Range, cluster_range: Range) -> [(&'static
     [
         ("authentic", base(ChainKind::Filter, Hook::Prerouting, -300), authentic(instance)),
         // After translation.
-        ("vacant", base(ChainKind::Filter, Hook::Prerouting, -90), vec![vacant(node_range)]),
+        ("vacant", base(ChainKind::Filter, Hook::Prerouting, -90), vec![vacant(cluster_range)]),
         ("prerouting", base(ChainKind::Nat, Hook::Prerouting, -101), to_ports()),
         ("output", base(ChainKind::Nat, Hook::Output, -101), [to_ports(), localhost_to_ports()].concat()),
         (
@@ -172,14 +172,14 @@ fn authentic(instance: &str) -> Vec<Vec<Expression>> {
     vec![forged, to_loopback]
 }
 
-/// Resets connections to addresses of the node's range that no pod has. The route there is unreachable; but the message that the
-/// kernel sends for that does not end a connection that stood already.
-fn vacant(node_range: Range) -> Vec<Expression> {
+/// Resets connections to addresses of the cluster's range that no link leads to: no pod here has them, and no other server. The
+/// route there is unreachable; but the message that the kernel sends for that does not end a connection that stood already.
+fn vacant(cluster_range: Range) -> Vec<Expression> {
     let mut rule = vec![
         Expression::TransportProtocol { into: FIRST },
         Expression::Compare { register: FIRST, equal: true, bytes: vec![Protocol::Tcp.number()] },
     ];
-    rule.extend(within(DESTINATION, node_range, true));
+    rule.extend(within(DESTINATION, cluster_range, true));
     rule.extend([
         Expression::LinkAhead { into: FIRST },
         Expression::Compare { register: FIRST, equal: true, bytes: NONE.to_vec() },

@@ -2,6 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
 
+mod overlay;
 mod pods;
 mod rig;
 mod sequence;

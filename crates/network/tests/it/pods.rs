@@ -126,7 +126,7 @@ async fn the_range_is_closed_with_the_first_pod_and_opened_by_purge() {
     let pods = node.pods("aaaaaa", "10.244.1.0/24").unwrap();
     assert_eq!(closed(), "unreachable 10.0.0.0/8 \n");
     let _one = Pod::attached(&pods, "one").await;
-    let both = "unreachable 10.0.0.0/8 \nunreachable 10.244.1.0/24 metric 3349850794 \n";
+    let both = "unreachable 10.0.0.0/8 \nunreachable 10.244.0.0/16 metric 3349850794 \n";
     assert_eq!(closed(), both);
     pods.detach("one").await.unwrap();
     drop(pods);
@@ -134,7 +134,7 @@ async fn the_range_is_closed_with_the_first_pod_and_opened_by_purge() {
     assert_eq!((closed(), again.attached()), (both.to_owned(), Vec::new()));
     let pods = node.pods("aaaaaa", "10.244.2.0/24").unwrap();
     let _two = Pod::attached(&pods, "two").await;
-    assert_eq!(closed(), both.replace("10.244.1.0", "10.244.2.0"));
+    assert_eq!(closed(), both);
     node.purge("aaaaaa");
     assert_eq!(closed(), "unreachable 10.0.0.0/8 \n");
 }

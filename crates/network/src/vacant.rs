@@ -1,5 +1,6 @@
-//! The unreachable route of the node's whole range; each pod's own route is more specific. It comes with the first pod. Its metric
-//! names the instance that has made it, since such a route has no link that could.
+//! The unreachable route of the cluster's whole range: that of each pod here is more specific, and so is that of each other
+//! server. It comes with the first of these. Its metric names the instance that has made it, since such a route has no link that
+//! could.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ fn metric(instance: &str) -> u32 {
 }
 
 /// Makes the range unreachable, and nothing else of what the instance has made so before.
-pub(super) fn set(instance: &str, range: Option<Range>, routing: &mut Routing) -> Result<(), netlink::Error> {
+pub(crate) fn set(instance: &str, range: Option<Range>, routing: &mut Routing) -> Result<(), netlink::Error> {
     let metric = metric(instance);
     let destination = |range: Range| IpAddr::V4(range.first());
     let wanted = range.map(|range| Unreachable { destination: destination(range), prefix: range.prefix(), metric });
@@ -26,7 +27,7 @@ pub(super) fn set(instance: &str, range: Option<Range>, routing: &mut Routing) -
     let surplus = found.iter().filter(|route| Some(**route) != wanted).map(|route| Change::DeleteUnreachable(*route));
     let missing = wanted.filter(|route| !found.contains(route)).map(Change::AddUnreachable);
     let changes: Vec<_> = missing.into_iter().chain(surplus).collect();
-    if changes.is_empty() { Ok(()) } else { routing.apply("close the rest of the pods' range", &changes) }
+    if changes.is_empty() { Ok(()) } else { routing.apply("close the rest of the cluster's range", &changes) }
 }
 
 #[cfg(test)]
