@@ -3,7 +3,6 @@
 
 use std::cell::RefCell;
 use std::io::Write;
-use std::net::SocketAddr;
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -12,6 +11,9 @@ use crate::wire::decimal;
 /// Bytes that a core gathers before they are handed over.
 const BATCH_BYTES: usize = 32 * 1024;
 
+/// Room for the line that makes a batch full, unless it is unusually long.
+const LINE_BYTES: usize = 2 * 1024;
+
 /// Batches that may wait to be written: a megabyte.
 const BATCHES_MAX: usize = 32;
 
@@ -19,7 +21,7 @@ const BATCHES_MAX: usize = 32;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Line<'a> {
     pub(crate) at_ms: i64,
-    pub(crate) client: &'a str,
+    pub(crate) client: &'a Member,
     pub(crate) tls: bool,
     pub(crate) method: &'a [u8],
     pub(crate) host: &'a [u8],
@@ -27,11 +29,23 @@ pub(crate) struct Line<'a> {
     pub(crate) status: u16,
     pub(crate) bytes: u64,
     pub(crate) took: Duration,
-    pub(crate) backend: &'a str,
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) backend: Option<&'a Member>,
+    pub(crate) endpoint: Option<&'a Member>,
     /// Why it went wrong, where it did.
     pub(crate) fault: &'a str,
     pub(crate) user_agent: &'a [u8],
+}
+
+/// A member of lines, written once for all of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Member(Box<[u8]>);
+
+impl Member {
+    pub(crate) fn new(name: &str, value: &str) -> Self {
+        let mut bytes = Vec::new();
+        text(&mut bytes, &format!(",\"{name}\":\""), value.as_bytes());
+        Self(bytes.into())
+    }
 }
 
 /// One core's end of the log.
@@ -41,15 +55,21 @@ pub(crate) struct AccessLog {
     sender: Option<SyncSender<Vec<u8>>>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Batch {
     bytes: Vec<u8>,
     lines: u64,
 }
 
+impl Batch {
+    fn new() -> Self {
+        Self { bytes: Vec::with_capacity(BATCH_BYTES + LINE_BYTES), lines: 0 }
+    }
+}
+
 impl AccessLog {
     pub(crate) fn new(sender: Option<SyncSender<Vec<u8>>>) -> Self {
-        Self { batch: RefCell::default(), sender }
+        Self { batch: RefCell::new(Batch::new()), sender }
     }
 
     /// Adds a line; gives back how many lines were lost by that.
@@ -69,10 +89,10 @@ impl AccessLog {
     /// Hands over what was gathered; gives back how many lines were lost by that.
     pub(crate) fn flush(&self) -> u64 {
         let Some(sender) = &self.sender else { return 0 };
-        let batch = self.batch.take();
-        if batch.lines == 0 {
+        if self.batch.borrow().lines == 0 {
             return 0;
         }
+        let batch = self.batch.replace(Batch::new());
         match sender.try_send(batch.bytes) {
             Ok(()) => 0,
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => batch.lines,
@@ -101,26 +121,20 @@ pub(crate) fn write_all(batches: &Receiver<Vec<u8>>, mut out: impl Write) {
 
 fn format(out: &mut Vec<u8>, line: &Line<'_>) {
     number(out, "{\"ms\":", u64::try_from(line.at_ms).unwrap_or_default());
-    text(out, "client", line.client.as_bytes());
-    out.extend_from_slice(if line.tls { b",\"tls\":true" } else { b",\"tls\":false" });
-    text(out, "method", line.method);
-    text(out, "host", line.host);
-    text(out, "target", line.target);
+    out.extend_from_slice(&line.client.0);
+    text(out, if line.tls { ",\"tls\":true,\"method\":\"" } else { ",\"tls\":false,\"method\":\"" }, line.method);
+    text(out, ",\"host\":\"", line.host);
+    text(out, ",\"target\":\"", line.target);
     number(out, ",\"status\":", line.status.into());
     number(out, ",\"bytes\":", line.bytes);
     number(out, ",\"us\":", u64::try_from(line.took.as_micros()).unwrap_or(u64::MAX));
-    if !line.backend.is_empty() {
-        text(out, "backend", line.backend.as_bytes());
-    }
-    if let Some(endpoint) = line.endpoint {
-        out.extend_from_slice(b",\"endpoint\":\"");
-        address(out, endpoint);
-        out.push(b'"');
+    for member in [line.backend, line.endpoint].into_iter().flatten() {
+        out.extend_from_slice(&member.0);
     }
     if !line.fault.is_empty() {
-        text(out, "fault", line.fault.as_bytes());
+        text(out, ",\"fault\":\"", line.fault.as_bytes());
     }
-    text(out, "agent", line.user_agent);
+    text(out, ",\"agent\":\"", line.user_agent);
     out.extend_from_slice(b"}\n");
 }
 
@@ -129,24 +143,10 @@ fn number(out: &mut Vec<u8>, before: &str, number: u64) {
     decimal(out, number);
 }
 
-/// As it is usually written.
-fn address(out: &mut Vec<u8>, address: SocketAddr) {
-    match address {
-        SocketAddr::V4(address) => {
-            for (at, octet) in address.ip().octets().into_iter().enumerate() {
-                number(out, if at == 0 { "" } else { "." }, octet.into());
-            }
-            number(out, ":", address.port().into());
-        }
-        SocketAddr::V6(address) => write!(out, "{address}").expect("a vector takes everything"),
-    }
-}
-
-/// A member whose value is any bytes: what is not printable ASCII is escaped, so that a line is always one line of JSON.
-fn text(out: &mut Vec<u8>, name: &str, value: &[u8]) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(name.as_bytes());
-    out.extend_from_slice(b"\":\"");
+/// A string of any bytes: what is not printable ASCII is escaped, so that a line is always one line of JSON. `before` is what
+/// stands before it, its first quote included.
+fn text(out: &mut Vec<u8>, before: &str, value: &[u8]) {
+    out.extend_from_slice(before.as_bytes());
     if value.iter().all(|byte| matches!(byte, 0x20..=0x7e) && !matches!(byte, b'"' | b'\\')) {
         out.extend_from_slice(value);
     } else {
@@ -169,10 +169,11 @@ fn escape(out: &mut Vec<u8>, value: &[u8]) {
 mod tests {
     use super::*;
 
-    fn line<'a>(target: &'a [u8]) -> Line<'a> {
+    fn line<'a>(target: &'a [u8], members: &'a [Member; 3]) -> Line<'a> {
+        let [client, backend, endpoint] = members;
         Line {
             at_ms: 1,
-            client: "127.0.0.1",
+            client,
             tls: false,
             method: b"GET",
             host: b"h",
@@ -180,35 +181,31 @@ mod tests {
             status: 200,
             bytes: 3,
             took: Duration::from_micros(15),
-            backend: "b",
-            endpoint: Some(SocketAddr::from(([127, 0, 0, 1], 80))),
+            backend: Some(backend),
+            endpoint: Some(endpoint),
             fault: "",
             user_agent: b"curl",
         }
     }
 
+    fn members() -> [Member; 3] {
+        [("client", "127.0.0.1"), ("backend", "b\"\n"), ("endpoint", "127.0.0.1:80")].map(|(n, v)| Member::new(n, v))
+    }
+
     #[test]
     fn every_line_is_json() {
+        let members = members();
         for target in [&b"/a"[..], b"/\"\\", b"/\n\x00\xff\x7f"] {
             let mut out = Vec::new();
-            format(&mut out, &line(target));
+            format(&mut out, &line(target, &members));
             let value: serde_json::Value = serde_json::from_slice(&out).unwrap();
             let expected: String = target.iter().map(|byte| char::from(*byte)).collect();
             assert_eq!(value["target"], expected);
             assert_eq!(
-                (&value["status"], &value["us"], &value["endpoint"]),
-                (&200.into(), &15.into(), &"127.0.0.1:80".into())
+                (&value["status"], &value["us"], &value["endpoint"], &value["backend"]),
+                (&200.into(), &15.into(), &"127.0.0.1:80".into(), &"b\"\n".into())
             );
             assert_eq!(out.iter().filter(|byte| **byte == b'\n').count(), 1);
-        }
-    }
-
-    #[test]
-    fn addresses_are_written_as_usual() {
-        for text in ["127.0.0.1:80", "10.244.255.0:65535", "[::1]:8080"] {
-            let mut out = Vec::new();
-            address(&mut out, text.parse().unwrap());
-            assert_eq!(String::from_utf8(out).unwrap(), text);
         }
     }
 
@@ -216,12 +213,12 @@ mod tests {
     fn a_slow_disk_costs_lines_that_are_counted() {
         let (sender, _receiver) = channel();
         let log = AccessLog::new(Some(sender));
-        let mut lost = 0;
+        let (members, mut lost) = (members(), 0);
         for _ in 0..BATCHES_MAX {
-            assert_eq!(log.add(&line(b"/")) + log.flush(), 0);
+            assert_eq!(log.add(&line(b"/", &members)) + log.flush(), 0);
         }
         for _ in 0..3 {
-            lost += log.add(&line(b"/")) + log.flush();
+            lost += log.add(&line(b"/", &members)) + log.flush();
         }
         assert_eq!(lost, 3);
     }

@@ -4,6 +4,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 
+use crate::access::Member;
+
 /// How long an endpoint that cannot be reached gets nothing: doubled with each failure in a row.
 const REST_MS_MIN: u64 = 500;
 const REST_MS_MAX: u64 = 10_000;
@@ -12,6 +14,8 @@ const REST_MS_MAX: u64 = 10_000;
 #[derive(Debug)]
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// The address, for the log.
+    pub(crate) member: Member,
     /// Requests that it has and that are not answered.
     in_flight: AtomicU32,
     /// Failures in a row to reach it.
@@ -24,9 +28,9 @@ pub struct Endpoint {
 
 /// A request that an endpoint has; it has it no more when this is dropped.
 #[derive(Debug)]
-pub(crate) struct InFlight(pub(crate) Arc<Endpoint>);
+pub(crate) struct InFlight<'a>(&'a Endpoint);
 
-impl Drop for InFlight {
+impl Drop for InFlight<'_> {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
     }
@@ -36,6 +40,7 @@ impl Endpoint {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self {
             address,
+            member: Member::new("endpoint", &address.to_string()),
             in_flight: AtomicU32::new(0),
             failures: AtomicU32::new(0),
             rests_until_ms: AtomicU64::new(0),
@@ -43,9 +48,9 @@ impl Endpoint {
         }
     }
 
-    pub(crate) fn begin(self: &Arc<Self>) -> InFlight {
+    pub(crate) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        InFlight(self.clone())
+        InFlight(self)
     }
 
     pub(crate) fn reached(&self) {
@@ -78,8 +83,9 @@ impl Endpoint {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    fn is_resting(&self, now_ms: u64) -> bool {
-        self.rests_until_ms.load(Ordering::Relaxed) > now_ms
+    fn is_resting(&self, now_ms: impl FnOnce() -> u64) -> bool {
+        let until_ms = self.rests_until_ms.load(Ordering::Relaxed);
+        until_ms > 0 && until_ms > now_ms()
     }
 }
 
@@ -91,26 +97,27 @@ pub(crate) struct Backend {
 
 impl Backend {
     /// Of two drawn endpoints the one with less to do; neither one that was tried nor, while another is there, one that rests.
-    pub(crate) fn pick(&self, tried: &[SocketAddr], now_ms: u64, random: u64) -> Option<&Arc<Endpoint>> {
-        let is_open = |endpoint: &&Arc<Endpoint>| !tried.contains(&endpoint.address);
-        let is_fit = |endpoint: &&Arc<Endpoint>| is_open(endpoint) && !endpoint.is_resting(now_ms);
-        match self.endpoints.iter().filter(is_fit).count() {
-            0 => draw(self.endpoints.iter().filter(is_open).collect::<Vec<_>>().as_slice(), random),
-            fit if fit == self.endpoints.len() => draw(self.endpoints.iter().collect::<Vec<_>>().as_slice(), random),
-            _ => draw(self.endpoints.iter().filter(is_fit).collect::<Vec<_>>().as_slice(), random),
-        }
+    /// The time is asked for only where one has ever failed.
+    pub(crate) fn pick(&self, tried: &[&Endpoint], now_ms: impl Fn() -> u64, random: u64) -> Option<&Arc<Endpoint>> {
+        let open =
+            || self.endpoints.iter().filter(|endpoint| !tried.iter().any(|tried| tried.address == endpoint.address));
+        let fit = || open().filter(|endpoint| !endpoint.is_resting(&now_ms));
+        draw(fit, random).or_else(|| draw(open, random))
     }
 }
 
-fn draw<'a>(among: &[&'a Arc<Endpoint>], random: u64) -> Option<&'a Arc<Endpoint>> {
-    let count = u64::try_from(among.len()).unwrap_or(u64::MAX);
+/// `among` may give fewer from one call to the next: other cores say meanwhile that endpoints fail.
+fn draw<'a, I: Iterator<Item = &'a Arc<Endpoint>>>(among: impl Fn() -> I, random: u64) -> Option<&'a Arc<Endpoint>> {
+    let count = among().count();
     if count <= 1 {
-        return among.first().copied();
+        return among().next();
     }
-    let first = random % count;
-    let second = (first + 1 + (random >> 32) % (count - 1)) % count;
-    let at = |index: u64| among[usize::try_from(index).expect("an index of this very slice")];
-    let (first, second) = (at(first), at(second));
+    let below =
+        |number: u64, limit: usize| usize::try_from(number % limit as u64).expect("below a number of this type");
+    let first = below(random, count);
+    let second = (first + 1 + below(random >> 32, count - 1)) % count;
+    let (first, second) = (among().nth(first), among().nth(second));
+    let (first, second) = (first.or(second)?, second.or(first)?);
     Some(if second.in_flight() < first.in_flight() { second } else { first })
 }
 
@@ -123,10 +130,10 @@ mod tests {
         Backend { endpoints: ports.iter().map(endpoint).collect() }
     }
 
-    fn picked(backend: &Backend, tried: &[SocketAddr], now_ms: u64) -> Vec<u16> {
+    fn picked(backend: &Backend, tried: &[&Endpoint], now_ms: u64) -> Vec<u16> {
         let draws = (0..64_u64).map(|n| n.wrapping_mul(0x9e37_79b9_7f4a_7c15));
         let mut ports: Vec<_> =
-            draws.filter_map(|random| backend.pick(tried, now_ms, random).map(|e| e.address.port())).collect();
+            draws.filter_map(|random| backend.pick(tried, || now_ms, random).map(|e| e.address.port())).collect();
         ports.sort_unstable();
         ports.dedup();
         ports
@@ -158,7 +165,7 @@ mod tests {
         assert_eq!(picked(&backend, &[], 2000 + REST_MS_MIN), [2]);
         backend.endpoints[1].not_reached(2000);
         assert_eq!(picked(&backend, &[], 2000), [1, 2], "where all rest, all are tried");
-        let tried = [backend.endpoints[1].address];
+        let tried = [&*backend.endpoints[1]];
         assert_eq!(picked(&backend, &tried, 2000), [1]);
         backend.endpoints[0].reached();
         assert_eq!(picked(&backend, &[], 2000), [1]);

@@ -1,20 +1,21 @@
 //! A client's connection: one request after the other, each read whole before the next.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use corten_stdx::clock::Stopwatch;
+use tokio::time::Instant;
 
 use crate::access::Line;
+use crate::backend::Endpoint;
 use crate::codec::request::Request;
 use crate::codec::response::Response;
 use crate::codec::scan::Scan;
 use crate::core::Core;
 use crate::fault::Fault;
 use crate::link::Link;
+use crate::table::Route;
 use crate::timer::Timer;
 use crate::wire::{self, Asker};
 
@@ -30,14 +31,15 @@ pub(crate) struct Client {
 
 /// How a request ended.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct Outcome<'a> {
     pub(crate) status: u16,
     /// Bytes of the answer's body.
     pub(crate) bytes: u64,
-    pub(crate) backend: String,
-    pub(crate) endpoint: Option<SocketAddr>,
+    pub(crate) endpoint: Option<&'a Endpoint>,
     pub(crate) fault: Option<Fault>,
     pub(crate) next: Next,
+    /// When its last byte had left.
+    pub(crate) ended: Instant,
 }
 
 /// What becomes of the connection.
@@ -51,9 +53,10 @@ pub(crate) enum Next {
     Cut,
 }
 
-impl Outcome {
+impl Outcome<'_> {
+    /// Of what ends now.
     pub(crate) fn new(status: u16, next: Next) -> Self {
-        Self { status, bytes: 0, backend: String::new(), endpoint: None, fault: None, next }
+        Self { status, bytes: 0, endpoint: None, fault: None, next, ended: Instant::now() }
     }
 }
 
@@ -122,9 +125,12 @@ impl Client {
     }
 
     async fn one(&mut self, is_last: bool) -> Next {
-        let watch = Stopwatch::start();
-        let outcome = self.answer(is_last).await;
-        self.record(&outcome, watch.elapsed());
+        let began = Instant::now();
+        // Both stay where they are for as long as the request takes: nothing of them is counted or copied for it.
+        let table = self.core.table();
+        let route = self.route(&table);
+        let outcome = self.answer(&table, route, began, is_last).await;
+        self.record(route, &outcome, outcome.ended.duration_since(began));
         outcome.next
     }
 
@@ -134,12 +140,12 @@ impl Client {
         // What was read of it may be anything: nothing of it is repeated.
         self.request = Request::default();
         let outcome = self.own_answer(fault).await;
-        self.record(&outcome, Duration::ZERO);
+        self.record(None, &outcome, Duration::ZERO);
         outcome.next
     }
 
     /// Says itself what went wrong.
-    pub(crate) async fn own_answer(&mut self, fault: Fault) -> Outcome {
+    pub(crate) async fn own_answer(&mut self, fault: Fault) -> Outcome<'static> {
         let status = fault.status();
         let body_left = self.request.framing != crate::codec::request::Framing::None;
         let stays = self.request.keep_alive && !fault.ends_connection() && !body_left && !self.core.is_draining();
@@ -156,16 +162,23 @@ impl Client {
         outcome
     }
 
-    pub(crate) async fn send_own(&mut self, outcome: &mut Outcome, more: &[(&str, &[u8])], text: &str, to_head: bool) {
+    pub(crate) async fn send_own(
+        &mut self,
+        outcome: &mut Outcome<'_>,
+        more: &[(&str, &[u8])],
+        text: &str,
+        to_head: bool,
+    ) {
         wire::own(self.link.output(), outcome.status, more, text, outcome.next == Next::Stay, to_head);
         self.timer.arm(self.core.settings.timeouts.body);
         let sent = self.until(Fault::ClientSlow, |link, cx| link.poll_flush(cx)).await;
         if !matches!(sent, Ok(Ok(()))) {
             outcome.next = Next::Cut;
         }
+        outcome.ended = Instant::now();
     }
 
-    fn record(&self, outcome: &Outcome, took: Duration) {
+    fn record(&self, route: Option<&Route>, outcome: &Outcome<'_>, took: Duration) {
         let stats = &self.core.stats;
         stats.requests.add(1);
         let class = usize::from(outcome.status / 100).clamp(1, 5) - 1;
@@ -174,8 +187,8 @@ impl Client {
         stats.request_us.add(u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
         let fault = outcome.fault.map(|fault| fault.to_string()).unwrap_or_default();
         let lost = self.core.log.add(&Line {
-            at_ms: self.core.clock.now_ms(),
-            client: &self.asker.address,
+            at_ms: self.core.at_ms(outcome.ended),
+            client: &self.asker.client,
             tls: self.asker.tls,
             method: self.request.method(),
             host: self.request.host().unwrap_or_default(),
@@ -183,8 +196,8 @@ impl Client {
             status: outcome.status,
             bytes: outcome.bytes,
             took,
-            backend: &outcome.backend,
-            endpoint: outcome.endpoint,
+            backend: route.map(|route| &route.member),
+            endpoint: outcome.endpoint.map(|endpoint| &endpoint.member),
             fault: &fault,
             user_agent: self.request.fields.other("user-agent").unwrap_or_default(),
         });

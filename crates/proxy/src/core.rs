@@ -2,6 +2,7 @@
 //! thread with a runtime of its own; nothing here is locked.
 
 use std::cell::{Cell, RefCell};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use std::time::Duration;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use tokio::sync::watch;
+use tokio::time::Instant;
 
 use crate::access::AccessLog;
 use crate::codec::Limits;
@@ -64,17 +66,34 @@ impl Default for Settings {
     }
 }
 
+/// One core's hold on the table that all share. Requests are counted on it and not on the table: a count that all cores change
+/// with each request would travel between them.
+pub(crate) struct Routes(Arc<Table>);
+
+impl Deref for Routes {
+    type Target = Table;
+
+    fn deref(&self) -> &Table {
+        &self.0
+    }
+}
+
 pub(crate) struct Core {
     pub(crate) settings: Settings,
     pub(crate) clock: Clock,
     pub(crate) stats: Arc<Stats>,
     pub(crate) pool: Pool,
     pub(crate) log: AccessLog,
-    table: RefCell<Arc<Table>>,
+    table: RefCell<Rc<Routes>>,
     tables: RefCell<watch::Receiver<Arc<Table>>>,
-    draining: watch::Receiver<bool>,
+    is_draining: Cell<bool>,
     random: Cell<u64>,
+    /// What the clock showed at a moment.
+    shown: Cell<(Instant, i64)>,
 }
+
+/// How long the time of day is told from an earlier look at the clock.
+const SHOWN_MAX: Duration = Duration::from_millis(100);
 
 impl Core {
     pub(crate) fn new(
@@ -84,28 +103,32 @@ impl Core {
         stats: Arc<Stats>,
         log: AccessLog,
         tables: watch::Receiver<Arc<Table>>,
-        draining: watch::Receiver<bool>,
     ) -> Rc<Self> {
-        let table = RefCell::new(tables.borrow().clone());
+        let table = RefCell::new(Rc::new(Routes(tables.borrow().clone())));
         let random = Cell::new(random.next_u64() | 1);
-        let (pool, tables) = (Pool::default(), RefCell::new(tables));
-        Rc::new(Self { settings, clock, stats, pool, log, table, tables, draining, random })
+        let shown = Cell::new((Instant::now(), clock.now_ms()));
+        let (pool, tables, is_draining) = (Pool::default(), RefCell::new(tables), Cell::new(false));
+        Rc::new(Self { settings, clock, stats, pool, log, table, tables, is_draining, random, shown })
     }
 
     /// The routes in force. A request keeps what it was given.
-    pub(crate) fn table(&self) -> Arc<Table> {
+    pub(crate) fn table(&self) -> Rc<Routes> {
         let mut tables = self.tables.borrow_mut();
         // An error means that no new table will come.
         if tables.has_changed().unwrap_or(false) {
-            *self.table.borrow_mut() = tables.borrow_and_update().clone();
+            *self.table.borrow_mut() = Rc::new(Routes(tables.borrow_and_update().clone()));
             self.pool.sweep();
         }
         self.table.borrow().clone()
     }
 
+    pub(crate) fn drain(&self) {
+        self.is_draining.set(true);
+    }
+
     /// Every connection ends with the answer that it is at.
     pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
+        self.is_draining.get()
     }
 
     /// A number to draw with; nothing secret hangs on it.
@@ -121,5 +144,15 @@ impl Core {
     /// Milliseconds by which endpoints rest.
     pub(crate) fn now_ms(&self) -> u64 {
         u64::try_from(self.clock.now_ms()).unwrap_or_default()
+    }
+
+    /// The time of day at a moment that has just been, in milliseconds of Unix time.
+    pub(crate) fn at_ms(&self, moment: Instant) -> i64 {
+        let (mut looked, mut shown_ms) = self.shown.get();
+        if moment.duration_since(looked) > SHOWN_MAX {
+            (looked, shown_ms) = (moment, self.clock.now_ms());
+            self.shown.set((looked, shown_ms));
+        }
+        shown_ms + i64::try_from(moment.duration_since(looked).as_millis()).unwrap_or_default()
     }
 }

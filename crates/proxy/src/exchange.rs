@@ -1,13 +1,12 @@
 //! One request on its way to a server, and the answer on its way back.
 
 use std::future::poll_fn;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::backend::Endpoint;
 use crate::client::{Client, Next, Outcome};
@@ -16,9 +15,9 @@ use crate::codec::response::Response;
 use crate::codec::scan::Scan;
 use crate::codec::{Limits, Malformed};
 use crate::fault::Fault;
-use crate::link::{Io, Link};
+use crate::link::{Io, Link, Scratch};
 use crate::relay::{Broken, Relay, Tunnel};
-use crate::table::Route;
+use crate::table::{Route, Table};
 use crate::wire::{self, Sent};
 
 /// Endpoints that are tried for one request.
@@ -31,11 +30,14 @@ const INTERIM_MAX: usize = 8;
 const HOST_BYTES_MAX: usize = 253;
 
 /// A server's connection and how it was got.
-struct Server {
+struct Server<'a> {
     link: Link,
-    endpoint: Arc<Endpoint>,
+    endpoint: &'a Arc<Endpoint>,
     is_reused: bool,
 }
+
+/// What has gone wrong, and with whom. The client was not told yet.
+type Failed<'a> = (Fault, Option<&'a Endpoint>);
 
 /// A request that a server has, until its answer's head is here.
 struct Pending<'a> {
@@ -50,30 +52,33 @@ struct Pending<'a> {
 }
 
 impl Client {
-    /// Answers the request whose head was read.
-    pub(crate) async fn answer(&mut self, is_last: bool) -> Outcome {
-        let table = self.core.table();
+    /// Where the request leads whose head was read.
+    pub(crate) fn route<'a>(&self, table: &'a Table) -> Option<&'a Route> {
         let mut host = [0; HOST_BYTES_MAX];
         // Whoever asks for the server as a whole asks whoever has the root.
         let path = if self.request.target() == b"*" { b"/" } else { self.request.path() };
-        let route = lower_case(&self.request, &mut host).and_then(|host| table.route(host, path));
-        let Some(route) = route.cloned() else { return self.own_answer(Fault::NoRoute).await };
+        lower_case(&self.request, &mut host).and_then(|host| table.route(host, path))
+    }
+
+    /// Answers the request whose head was read.
+    pub(crate) async fn answer<'a>(
+        &mut self,
+        table: &Table,
+        route: Option<&'a Route>,
+        began: Instant,
+        is_last: bool,
+    ) -> Outcome<'a> {
+        let Some(route) = route else { return self.own_answer(Fault::NoRoute).await };
         if route.settings.redirect_to_https && !self.asker.tls {
             return self.redirect(table.https_port, is_last).await;
         }
-        let mut outcome = match self.forward(&route, is_last).await {
+        match self.forward(route, began, is_last).await {
             Ok(outcome) => outcome,
-            Err((fault, endpoint)) => {
-                let mut outcome = self.own_answer(fault).await;
-                outcome.endpoint = endpoint;
-                outcome
-            }
-        };
-        outcome.backend.clone_from(&route.backend_name);
-        outcome
+            Err((fault, endpoint)) => Outcome { endpoint, ..self.own_answer(fault).await },
+        }
     }
 
-    async fn redirect(&mut self, port: u16, is_last: bool) -> Outcome {
+    async fn redirect(&mut self, port: u16, is_last: bool) -> Outcome<'static> {
         let stays = self.request.keep_alive && self.request.framing == Framing::None && !is_last;
         let mut outcome = Outcome::new(308, if stays { Next::Stay } else { Next::Linger });
         let host = String::from_utf8_lossy(self.request.host().unwrap_or_default()).into_owned();
@@ -85,8 +90,12 @@ impl Client {
         outcome
     }
 
-    /// A fault that comes back was not told to the client yet.
-    async fn forward(&mut self, route: &Route, is_last: bool) -> Result<Outcome, (Fault, Option<SocketAddr>)> {
+    async fn forward<'a>(
+        &mut self,
+        route: &'a Route,
+        began: Instant,
+        is_last: bool,
+    ) -> Result<Outcome<'a>, Failed<'a>> {
         let limits = self.core.settings.limits;
         let body_max = route.settings.body_bytes_max;
         let body_max = if body_max == 0 { u64::MAX } else { body_max };
@@ -96,7 +105,7 @@ impl Client {
         let chunked = self.request.framing == Framing::Chunked;
         let mut upload = Relay::new(self.request.body(&limits), chunked, body_max);
         let upgrade = self.request.upgrade().filter(|protocol| protocol.eq_ignore_ascii_case(b"websocket"));
-        let mut first = Vec::with_capacity(1024);
+        let mut first = Scratch::take();
         let target = rewritten(&self.request, route);
         wire::request(
             &mut first,
@@ -110,9 +119,9 @@ impl Client {
 
         let (mut tried, mut may_reuse) = (Vec::new(), true);
         loop {
-            let mut server = self.reach(route, &mut tried, may_reuse).await?;
-            let address = server.endpoint.address;
-            let in_flight = server.endpoint.begin();
+            let mut server = self.reach(route, &mut tried, began, may_reuse).await?;
+            let endpoint = server.endpoint;
+            let in_flight = endpoint.begin();
             server.link.output().extend_from_slice(&first);
             match self.head(&mut server, &mut upload, route).await {
                 Ok(()) => {
@@ -127,28 +136,31 @@ impl Client {
                 }
                 Err((fault, _)) => {
                     self.core.stats.upstream_failures.add(1);
-                    return Err((fault, Some(address)));
+                    return Err((fault, Some(endpoint)));
                 }
             }
         }
     }
 
     /// A connection to one of the route's endpoints. Nothing was sent before, so another one may always be tried.
-    async fn reach(
+    async fn reach<'a>(
         &mut self,
-        route: &Route,
-        tried: &mut Vec<SocketAddr>,
+        route: &'a Route,
+        tried: &mut Vec<&'a Endpoint>,
+        began: Instant,
         may_reuse: bool,
-    ) -> Result<Server, (Fault, Option<SocketAddr>)> {
-        let core = self.core.clone();
+    ) -> Result<Server<'a>, Failed<'a>> {
+        let core = &self.core;
         let is_repeatable = is_repeatable(&self.request);
         loop {
-            let picked = route.backend.pick(tried, core.now_ms(), core.random()).filter(|_| tried.len() < ATTEMPTS_MAX);
-            let Some(endpoint) = picked.cloned() else {
+            let picked = route.backend.pick(tried, || core.now_ms(), core.random());
+            let Some(endpoint) = picked.filter(|_| tried.len() < ATTEMPTS_MAX) else {
                 let last = tried.last().copied();
                 return Err((if last.is_some() { Fault::Unreachable } else { Fault::NoEndpoint }, last));
             };
-            if let Some(link) = core.pool.take(&endpoint, is_repeatable).filter(|_| may_reuse) {
+            // Whoever has tried others has spent some time on them.
+            let now = if tried.is_empty() { began } else { Instant::now() };
+            if let Some(link) = core.pool.take(endpoint, is_repeatable, now).filter(|_| may_reuse) {
                 core.stats.upstream_reused.add(1);
                 return Ok(Server { link, endpoint, is_reused: true });
             }
@@ -162,12 +174,12 @@ impl Client {
             }
             core.stats.upstream_failures.add(1);
             endpoint.not_reached(core.now_ms());
-            tried.push(endpoint.address);
+            tried.push(endpoint);
         }
     }
 
     /// Sends the request and waits for the head of its answer. With a fault comes whether the server has said nothing at all.
-    async fn head(&mut self, server: &mut Server, upload: &mut Relay, route: &Route) -> Result<(), (Fault, bool)> {
+    async fn head(&mut self, server: &mut Server<'_>, upload: &mut Relay, route: &Route) -> Result<(), (Fault, bool)> {
         let limit = Duration::from_millis(route.settings.read_timeout_ms);
         let Self { core, link, request, response, timer, .. } = self;
         let (limits, scan) = (core.settings.limits, Scan::default());
@@ -191,7 +203,7 @@ impl Client {
     }
 
     /// Passes the answer on, whose head was read.
-    async fn pass_back(&mut self, mut server: Server, upload: Relay, is_last: bool) -> Outcome {
+    async fn pass_back<'a>(&mut self, mut server: Server<'a>, upload: Relay, is_last: bool) -> Outcome<'a> {
         if self.response.status == 101 {
             return self.tunnel(server).await;
         }
@@ -207,11 +219,11 @@ impl Client {
         let done = self.relay(&mut server.link, upload, &mut download).await;
         let mut outcome = Outcome::new(self.response.status, if stays { Next::Stay } else { Next::Linger });
         outcome.bytes = download.bytes;
-        outcome.endpoint = Some(server.endpoint.address);
+        outcome.endpoint = Some(server.endpoint);
         match done {
             Ok(upload) => {
                 if self.response.keep_alive && upload.is_written() && server.link.input().is_empty() {
-                    self.core.pool.put(&server.endpoint, server.link);
+                    self.core.pool.put(server.endpoint, server.link, outcome.ended);
                 }
             }
             Err(fault) => (outcome.fault, outcome.next) = (Some(fault), Next::Cut),
@@ -251,7 +263,7 @@ impl Client {
     }
 
     /// Both sides speak something else from here on.
-    async fn tunnel(&mut self, mut server: Server) -> Outcome {
+    async fn tunnel<'a>(&mut self, mut server: Server<'a>) -> Outcome<'a> {
         let protocol = self.response.upgrade().unwrap_or_default().to_vec();
         wire::switching(self.link.output(), &self.response, &protocol);
         self.core.stats.tunnels.add(1);
@@ -285,7 +297,7 @@ impl Client {
         .await;
         let mut outcome = Outcome::new(101, Next::Cut);
         outcome.bytes = link.moved.wrapping_sub(before);
-        outcome.endpoint = Some(server.endpoint.address);
+        outcome.endpoint = Some(server.endpoint);
         outcome
     }
 }

@@ -3,6 +3,7 @@
 
 use std::cell::RefCell;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::thread::LocalKey;
@@ -80,22 +81,22 @@ impl Link {
 
     /// Gives the buffers back; what is in them stays with the connection.
     pub(crate) fn rest(&mut self) {
-        if self.start == self.end {
-            give_back(&SPARE_INPUTS, std::mem::take(&mut self.input));
-        }
+        self.rest_input();
         if self.unsent() == 0 {
             give_back(&SPARE_OUTPUTS, std::mem::take(&mut self.output));
             self.sent = 0;
         }
     }
 
+    fn rest_input(&mut self) {
+        if self.start == self.end {
+            give_back(&SPARE_INPUTS, std::mem::take(&mut self.input));
+        }
+    }
+
     /// Reads more input, if there is room. `Ok(0)` is the end.
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         if self.input.is_empty() {
-            // A buffer only when something has come.
-            if let Io::Plain(stream) = &self.io {
-                ready!(stream.poll_read_ready(cx))?;
-            }
             self.input = spare(&SPARE_INPUTS);
             self.input.resize(INPUT_BYTES, 0);
         }
@@ -107,11 +108,16 @@ impl Link {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         let mut room = ReadBuf::new(&mut self.input[self.end..]);
-        ready!(match &mut self.io {
+        let read = match &mut self.io {
             Io::Plain(stream) => Pin::new(stream).poll_read(cx, &mut room),
             Io::Tls(stream) => Pin::new(stream).poll_read(cx, &mut room),
-        })?;
+        };
         let count = room.filled().len();
+        if read.is_pending() {
+            // Whoever waits keeps no buffer for what may never come.
+            self.rest_input();
+        }
+        ready!(read)?;
         self.end += count;
         self.moved += count as u64;
         Poll::Ready(Ok(count))
@@ -160,6 +166,38 @@ impl Drop for Link {
     fn drop(&mut self) {
         give_back(&SPARE_INPUTS, std::mem::take(&mut self.input));
         give_back(&SPARE_OUTPUTS, std::mem::take(&mut self.output));
+    }
+}
+
+/// A buffer that is borrowed from those for output, and empty.
+#[derive(Debug)]
+pub(crate) struct Scratch(Vec<u8>);
+
+impl Scratch {
+    pub(crate) fn take() -> Self {
+        let mut buffer = spare(&SPARE_OUTPUTS);
+        buffer.clear();
+        Self(buffer)
+    }
+}
+
+impl Deref for Scratch {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for Scratch {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        give_back(&SPARE_OUTPUTS, std::mem::take(&mut self.0));
     }
 }
 

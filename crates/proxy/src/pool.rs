@@ -1,11 +1,11 @@
 //! Connections to servers that wait for their next request, of one core.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use ahash::HashMap;
 use tokio::time::Instant;
 
 use crate::backend::Endpoint;
@@ -30,14 +30,14 @@ struct Idle {
 
 impl Pool {
     /// The connection that was used last, if it is still good.
-    pub(crate) fn take(&self, endpoint: &Endpoint, is_repeatable: bool) -> Option<Link> {
+    pub(crate) fn take(&self, endpoint: &Endpoint, is_repeatable: bool, now: Instant) -> Option<Link> {
         let mut pool = self.0.borrow_mut();
         let idle = pool.get_mut(&endpoint.address)?;
         let limit = if is_repeatable { IDLE_MAX } else { IDLE_MAX_UNREPEATABLE };
         while let Some((link, since)) = idle.links.pop() {
-            if since.elapsed() > limit {
+            if now.duration_since(since) > limit {
                 // The others have waited even longer.
-                idle.links.retain(|(_, since)| since.elapsed() <= IDLE_MAX);
+                idle.links.retain(|(_, since)| now.duration_since(*since) <= IDLE_MAX);
                 return None;
             }
             if !link.is_disturbed() {
@@ -47,7 +47,7 @@ impl Pool {
         None
     }
 
-    pub(crate) fn put(&self, endpoint: &Arc<Endpoint>, mut link: Link) {
+    pub(crate) fn put(&self, endpoint: &Arc<Endpoint>, mut link: Link, now: Instant) {
         if endpoint.is_retired() {
             return;
         }
@@ -56,9 +56,11 @@ impl Pool {
         let idle =
             pool.entry(endpoint.address).or_insert_with(|| Idle { endpoint: endpoint.clone(), links: Vec::new() });
         // The same address may have come back as a new endpoint.
-        idle.endpoint = endpoint.clone();
+        if !Arc::ptr_eq(&idle.endpoint, endpoint) {
+            idle.endpoint = endpoint.clone();
+        }
         if idle.links.len() < IDLE_PER_ENDPOINT_MAX {
-            idle.links.push((link, Instant::now()));
+            idle.links.push((link, now));
         }
     }
 

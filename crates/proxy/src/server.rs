@@ -177,11 +177,14 @@ impl CoreSeed {
 
     async fn serve(self) {
         let Self { settings, clock, random, stats, log, tables, mut listeners, mut draining, acceptor } = self;
-        let core = Core::new(settings, clock, &random, stats, AccessLog::new(log), tables, draining.clone());
+        let core = Core::new(settings, clock, &random, stats, AccessLog::new(log), tables);
         let tasks = Tasks::new();
         let mut accepting = JoinSet::new();
         loop {
             accepting.shutdown().await;
+            if *draining.borrow_and_update() {
+                core.drain();
+            }
             if !core.is_draining() {
                 let current = listeners.borrow_and_update().clone();
                 for number in 0..current.len() {

@@ -1,10 +1,12 @@
 //! The routes in the form in which requests look them up. A table never changes: a new configuration makes a new one, and
 //! requests that began with the old one end with it.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use ahash::{HashMap, HashMapExt as _};
+
+use crate::access::Member;
 use crate::backend::{Backend, Endpoint};
 use crate::config::{self, NodeConfig, Settings};
 
@@ -24,15 +26,16 @@ pub struct Table {
 
 #[derive(Debug, Default)]
 struct Paths {
-    exact: HashMap<Vec<u8>, Arc<Route>>,
+    exact: HashMap<Vec<u8>, Route>,
     /// By the prefix without its last slash.
-    prefixes: HashMap<Vec<u8>, Arc<Route>>,
+    prefixes: HashMap<Vec<u8>, Route>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Route {
     pub(crate) backend: Arc<Backend>,
-    pub(crate) backend_name: String,
+    /// The backend's name, for the log.
+    pub(crate) member: Member,
     /// Bytes of the path that the route matches, for rewriting.
     pub(crate) matched: usize,
     pub(crate) settings: Settings,
@@ -89,7 +92,7 @@ impl Table {
 
     /// The route of a host, in lower case, and a path. A host by its name goes before one by an asterisk, and a longer path
     /// before a shorter one; where a host has no route for a path, those of no host are asked.
-    pub(crate) fn route(&self, host: &[u8], path: &[u8]) -> Option<&Arc<Route>> {
+    pub(crate) fn route(&self, host: &[u8], path: &[u8]) -> Option<&Route> {
         let parent = || host.iter().position(|byte| *byte == b'.').map(|dot| &host[dot + 1..]);
         let wildcard = || parent().and_then(|parent| self.wildcards.get(parent));
         let paths = self.exact.get(host).or_else(wildcard);
@@ -98,7 +101,7 @@ impl Table {
 }
 
 impl Paths {
-    fn route(&self, path: &[u8]) -> Option<&Arc<Route>> {
+    fn route(&self, path: &[u8]) -> Option<&Route> {
         if let Some(route) = self.exact.get(path) {
             return Some(route);
         }
@@ -119,12 +122,12 @@ fn paths(host: &config::Host, backends: &HashMap<&str, Arc<Backend>>) -> Paths {
         let Some(backend) = backends.get(route.backend.as_str()) else { continue };
         let path = route.path.as_bytes();
         let key = if route.exact { path } else { path.strip_suffix(b"/").unwrap_or(path) };
-        let made = Arc::new(Route {
+        let made = Route {
             backend: backend.clone(),
-            backend_name: route.backend.clone(),
+            member: Member::new("backend", &route.backend),
             matched: key.len(),
             settings: route.settings.clone(),
-        });
+        };
         let known = if route.exact { &mut paths.exact } else { &mut paths.prefixes };
         known.entry(key.to_vec()).or_insert(made);
     }
@@ -154,7 +157,8 @@ mod tests {
     #[track_caller]
     fn check(table: &Table, host: &str, path: &str, expected: Option<&str>) {
         let route = table.route(host.as_bytes(), path.as_bytes());
-        assert_eq!(route.map(|route| route.backend_name.as_str()), expected, "{host}{path}");
+        let expected = expected.map(|name| Member::new("backend", name));
+        assert_eq!(route.map(|route| &route.member), expected.as_ref(), "{host}{path}");
     }
 
     /// The table of examples of the API's documentation, `networking.k8s.io/v1`.

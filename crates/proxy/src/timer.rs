@@ -1,4 +1,5 @@
-//! The one timer of a connection. It is moved only when it fires too early, so that a request costs no timer operation.
+//! The one timer of a connection. It is moved only when it fires too early, so that a request costs no timer operation, and it
+//! looks at the clock only when somebody waits: what is there already costs nothing.
 
 use std::future::Future as _;
 use std::pin::Pin;
@@ -9,30 +10,42 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 pub(crate) struct Timer {
     sleep: Pin<Box<Sleep>>,
-    deadline: Instant,
+    limit: Duration,
+    /// Known once somebody has waited since the timer was armed.
+    deadline: Option<Instant>,
 }
 
 impl Timer {
     pub(crate) fn new(after: Duration) -> Self {
-        let deadline = Instant::now() + after;
-        Self { sleep: Box::pin(sleep_until(deadline)), deadline }
+        Self { sleep: Box::pin(sleep_until(Instant::now() + after)), limit: after, deadline: None }
     }
 
+    /// Gives what is waited for next this long, from the first wait on.
     pub(crate) fn arm(&mut self, after: Duration) {
-        self.deadline = Instant::now() + after;
-        if self.deadline < self.sleep.deadline() {
-            self.sleep.as_mut().reset(self.deadline);
-        }
+        (self.limit, self.deadline) = (after, None);
     }
 
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let deadline = match self.deadline {
+            Some(deadline) => deadline,
+            None => self.begin(),
+        };
         loop {
             ready!(self.sleep.as_mut().poll(cx));
-            if Instant::now() >= self.deadline {
+            if Instant::now() >= deadline {
                 return Poll::Ready(());
             }
-            self.sleep.as_mut().reset(self.deadline);
+            self.sleep.as_mut().reset(deadline);
         }
+    }
+
+    fn begin(&mut self) -> Instant {
+        let deadline = Instant::now() + self.limit;
+        if deadline < self.sleep.deadline() {
+            self.sleep.as_mut().reset(deadline);
+        }
+        self.deadline = Some(deadline);
+        deadline
     }
 }
 

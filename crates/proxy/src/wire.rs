@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use crate::access::Member;
 use crate::codec::name::Name;
 use crate::codec::request::{self, Request};
 use crate::codec::response::{self, Response};
@@ -9,9 +10,9 @@ use crate::codec::response::{self, Response};
 /// Who asks, as the server behind is told.
 #[derive(Clone, Debug)]
 pub struct Asker {
-    /// The address as text.
-    pub(crate) address: String,
     pub(crate) tls: bool,
+    /// The address, for the log.
+    pub(crate) client: Member,
     /// The fields that say so, the same for every request of a connection.
     fields: String,
 }
@@ -24,7 +25,7 @@ impl Asker {
             "X-Forwarded-For: {address}\r\nX-Real-IP: {address}\r\nX-Forwarded-Port: {port}\r\n\
              X-Forwarded-Proto: {scheme}\r\n"
         );
-        Self { address, tls, fields }
+        Self { tls, client: Member::new("client", &address), fields }
     }
 }
 
@@ -45,12 +46,11 @@ pub fn request(out: &mut Vec<u8>, request: &Request, target: &[u8], asker: &Aske
     } else {
         out.extend_from_slice(b"Host: \r\n");
     }
-    let has_options = request.fields.has(Name::Connection);
     for (known, name, value) in request.fields.iter() {
         let ours = matches!(known, Name::Host | Name::ContentLength | Name::Expect);
         // Servers that hand fields on as variables cannot tell an underscore from a dash: a forged field would look genuine.
         let ambiguous = known == Name::Other && name.contains(&b'_');
-        let nominated = has_options && request.fields.is_nominated(name);
+        let nominated = request.fields.is_nominated(name);
         if !(ours || known.is_hop_by_hop() || known.is_about_client() || ambiguous || nominated) {
             put(out, &[name, b": ", value, b"\r\n"]);
         }
@@ -127,11 +127,10 @@ fn status(out: &mut Vec<u8>, response: &Response) {
 }
 
 fn fields(out: &mut Vec<u8>, response: &Response, sent: Sent) {
-    let has_options = response.fields.has(Name::Connection);
     for (known, name, value) in response.fields.iter() {
         // Without a body, the length is what it would be: for HEAD and 304, but not for 204.
         let length = known == Name::ContentLength && (sent != Sent::None || response.status == 204);
-        let nominated = has_options && response.fields.is_nominated(name);
+        let nominated = response.fields.is_nominated(name);
         if !(length || known.is_hop_by_hop() || nominated) {
             put(out, &[name, b": ", value, b"\r\n"]);
         }
@@ -163,18 +162,34 @@ fn number(out: &mut Vec<u8>, name: &str, value: u64) {
     out.extend_from_slice(b"\r\n");
 }
 
+/// The numbers below a hundred, two digits each.
+const PAIRS: [[u8; 2]; 100] = {
+    let mut pairs = [*b"00"; 100];
+    let mut number = 1;
+    while number < pairs.len() {
+        let [tens, ones] = pairs[number - 1];
+        pairs[number] = if ones < b'9' { [tens, ones + 1] } else { [tens + 1, b'0'] };
+        number += 1;
+    }
+    pairs
+};
+
 /// A number in decimal digits, without the cost of a formatter: each request writes a handful.
 pub(crate) fn decimal(out: &mut Vec<u8>, mut number: u64) {
     let mut digits = [0; 20];
     let mut start = digits.len();
-    loop {
-        start -= 1;
-        digits[start] = b'0' + u8::try_from(number % 10).expect("a digit");
-        number /= 10;
-        if number == 0 {
-            return out.extend_from_slice(&digits[start..]);
-        }
+    while number >= 10 {
+        start -= 2;
+        let pair = usize::try_from(number % 100).expect("two digits");
+        digits[start..start + 2].copy_from_slice(&PAIRS[pair]);
+        number /= 100;
     }
+    // Of a pair below ten, or of a number below ten.
+    if number > 0 || start == digits.len() {
+        start -= 1;
+        digits[start] = b'0' + u8::try_from(number).expect("a digit");
+    }
+    out.extend_from_slice(&digits[start..]);
 }
 
 const fn reason(status: u16) -> &'static str {
@@ -217,7 +232,7 @@ mod tests {
 
     #[test]
     fn numbers_are_decimal() {
-        for number in [0, 7, 10, 200, 99_999, u64::MAX] {
+        for number in (0..2000).chain([9_999, 10_000, 99_999, 100_000, u64::MAX]) {
             let mut out = Vec::new();
             decimal(&mut out, number);
             assert_eq!(out, number.to_string().into_bytes());

@@ -34,6 +34,8 @@ struct Field {
 pub struct Fields {
     bytes: Vec<u8>,
     fields: Vec<Field>,
+    /// Connection may name fields of this message.
+    nominates: bool,
 }
 
 /// What says where a body ends.
@@ -57,6 +59,7 @@ impl Fields {
     pub(super) fn set(&mut self, head: &[u8], headers: &[Header<'_>]) {
         self.bytes.clear();
         self.bytes.extend_from_slice(head);
+        self.nominates = true;
         self.fields.clear();
         self.fields.extend(headers.iter().map(|header| Field {
             known: Name::of(header.name.as_bytes()),
@@ -105,22 +108,23 @@ impl Fields {
 
     /// Whether Connection names this field, which then is for this connection alone.
     pub fn is_nominated(&self, name: &[u8]) -> bool {
-        self.elements(Name::Connection).any(|option| option.eq_ignore_ascii_case(name))
+        self.nominates && self.elements(Name::Connection).any(|option| option.eq_ignore_ascii_case(name))
     }
 
     /// Reads Connection. Fields that a message cannot do without are never for one connection alone: who names them wants
     /// them dropped on the way.
-    pub(super) fn options(&self) -> Result<Options, Malformed> {
-        let mut options = Options::default();
+    pub(super) fn options(&mut self) -> Result<Options, Malformed> {
+        let (mut options, mut nominates) = (Options::default(), false);
         for option in self.elements(Name::Connection) {
             match option {
                 _ if option.eq_ignore_ascii_case(b"close") => options.close = true,
                 _ if option.eq_ignore_ascii_case(b"keep-alive") => options.keep_alive = true,
                 _ if option.eq_ignore_ascii_case(b"upgrade") => options.upgrade = true,
                 _ if is_essential(option) => return Err(Malformed::ConnectionNames),
-                _ => {}
+                _ => nominates = true,
             }
         }
+        self.nominates = nominates;
         Ok(options)
     }
 
@@ -157,8 +161,8 @@ fn length(value: &[u8]) -> Result<u64, Malformed> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return Err(Malformed::LengthSyntax);
     }
-    let text = str::from_utf8(value).map_err(|_| Malformed::LengthSyntax)?;
-    text.parse().map_err(|_| Malformed::LengthSyntax)
+    // Nineteen digits are always below 2^64.
+    Ok(value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
 /// Where `part` lies in `whole`, from which it was cut.

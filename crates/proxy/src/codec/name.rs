@@ -26,38 +26,56 @@ pub enum Name {
     Other,
 }
 
+/// Sorted by length, by which most fields are told from all of them.
 const KNOWN: [(&str, Name); 20] = [
-    ("connection", Name::Connection),
-    ("content-length", Name::ContentLength),
-    ("date", Name::Date),
-    ("expect", Name::Expect),
-    ("forwarded", Name::Forwarded),
-    ("host", Name::Host),
-    ("keep-alive", Name::KeepAlive),
-    ("location", Name::Location),
-    ("proxy-authenticate", Name::ProxyAuthenticate),
-    ("proxy-authorization", Name::ProxyAuthorization),
-    ("proxy-connection", Name::ProxyConnection),
     ("te", Name::Te),
+    ("date", Name::Date),
+    ("host", Name::Host),
+    ("expect", Name::Expect),
     ("trailer", Name::Trailer),
-    ("transfer-encoding", Name::TransferEncoding),
     ("upgrade", Name::Upgrade),
+    ("location", Name::Location),
+    ("forwarded", Name::Forwarded),
+    ("x-real-ip", Name::XRealIp),
+    ("connection", Name::Connection),
+    ("keep-alive", Name::KeepAlive),
+    ("content-length", Name::ContentLength),
     ("x-forwarded-for", Name::XForwardedFor),
+    ("proxy-connection", Name::ProxyConnection),
     ("x-forwarded-host", Name::XForwardedHost),
     ("x-forwarded-port", Name::XForwardedPort),
+    ("transfer-encoding", Name::TransferEncoding),
     ("x-forwarded-proto", Name::XForwardedProto),
-    ("x-real-ip", Name::XRealIp),
+    ("proxy-authenticate", Name::ProxyAuthenticate),
+    ("proxy-authorization", Name::ProxyAuthorization),
 ];
+
+const LENGTH_MAX: usize = KNOWN[KNOWN.len() - 1].0.len();
+
+/// Where in [`KNOWN`] the names of a length begin, and those of the next one.
+const BEGINS: [usize; LENGTH_MAX + 2] = {
+    let mut begins = [0; LENGTH_MAX + 2];
+    let (mut length, mut at) = (0, 0);
+    while length < begins.len() {
+        while at < KNOWN.len() && KNOWN[at].0.len() < length {
+            at += 1;
+        }
+        begins[length] = at;
+        length += 1;
+    }
+    begins
+};
 
 impl Name {
     pub fn of(name: &[u8]) -> Self {
-        let first = name.first().map_or(0, u8::to_ascii_lowercase);
-        // Most fields end here: few known names share a first letter.
-        let same = |known: &&(&str, Self)| {
-            let text = known.0.as_bytes();
-            text[0] == first && text.len() == name.len() && text.eq_ignore_ascii_case(name)
-        };
-        KNOWN.iter().find(same).map_or(Self::Other, |known| known.1)
+        if name.len() > LENGTH_MAX {
+            return Self::Other;
+        }
+        // Known names are lower-case letters and dashes. What differs from one in this bit alone differs in case: the dash's
+        // counterpart is a carriage return, which no name has.
+        let same = |known: &&(&str, Self)| known.0.bytes().zip(name).all(|(known, byte)| known == byte | 0x20);
+        let same_length = &KNOWN[BEGINS[name.len()]..BEGINS[name.len() + 1]];
+        same_length.iter().find(same).map_or(Self::Other, |known| known.1)
     }
 
     /// For one connection alone: never passed on, whatever Connection says (RFC 9110, 7.6.1).
@@ -100,7 +118,8 @@ mod tests {
             assert_eq!(Name::of(text.as_bytes()), name);
             assert_eq!(Name::of(text.to_uppercase().as_bytes()), name);
         }
-        for other in ["", "hos", "hosts", "x-host", "user-agent"] {
+        assert!(KNOWN.is_sorted_by_key(|(text, _)| text.len()));
+        for other in ["", "hos", "hosts", "x-host", "user-agent", "proxy-authentication", "x-forwarded-hast"] {
             assert_eq!(Name::of(other.as_bytes()), Name::Other);
         }
     }
