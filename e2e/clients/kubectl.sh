@@ -68,6 +68,8 @@ expect "a watch" 'settings' timeout 20 "$KUBECTL" --namespace "$namespace" get c
 expect "describe" '^Selector: +app=web$' k describe deployment web
 expect "explain" 'replicas' k explain deployment.spec.replicas
 
+expect "a list is applied again" 'deployment.apps/web (configured|unchanged)' bash -c '"$KUBECTL" -n "$0" get deployments -o yaml | "$KUBECTL" -n "$0" apply -f -' "$namespace"
+refuse "an unknown field in a list" 'unknown field "replcas"' bash -c '"$KUBECTL" -n "$0" get deployments -o yaml | sed "s/^    replicas:/    replcas:/" | "$KUBECTL" -n "$0" apply -f -' "$namespace"
 refuse "a wrong type" 'replicas|ValidationError|cannot be handled' k apply --dry-run=server -f <(sed 's/replicas: 2/replicas: two/' "$here/web.yaml")
 refuse "an unknown field" 'unknown field "spec.replcas"' k apply -f <(sed 's/replicas: 2/replcas: 2/' "$here/web.yaml")
 refuse "an absent object" '\(NotFound\): deployments.apps "absent" not found' k get deployment absent

@@ -1,6 +1,8 @@
 //! OpenAPI definitions of the built-in types, from the type table: names, types, formats and extensions as upstream
 //! publishes them, without prose.
 
+pub mod gnostic;
+
 use std::collections::BTreeMap;
 
 use crate::schema::table::{Field, FieldType, ListTag, Special, TypeDef, TypeId, TypeTable};
@@ -234,15 +236,21 @@ fn zero(ty: &FieldType) -> Option<Value> {
     }
 }
 
-/// A version 3 schema as version 2 can say it: references stand alone, alternatives become plain types.
+/// A version 3 schema as version 2 can say it: references stand alone, alternatives become plain types. What may be null
+/// or hold unknown fields is left without a type, because clients know neither in version 2.
 pub fn to_v2(schema: &Value) -> Value {
     let Value::Object(map) = schema else { return schema.clone() };
     if let Some(Value::String(target)) = map.get("$ref") {
         return value!({"$ref": (target.replace(REFERENCE, "#/definitions/"))});
     }
+    let has = |key| map.get(key).and_then(Value::as_bool) == Some(true);
+    let nullable = has("nullable");
+    let open = nullable || has("x-kubernetes-preserve-unknown-fields");
     let mut out = Map::with_capacity(map.len());
     for (key, value) in map.iter() {
         match (key.as_str(), value) {
+            ("items" | "properties", _) if open => {}
+            ("type", Value::String(kind)) if nullable || open && (kind == "object" || kind == "array") => {}
             ("allOf", Value::Array(all)) if all.len() == 1 && all[0].get("$ref").is_some() => {
                 if let Value::Object(reference) = to_v2(&all[0]) {
                     out.extend(reference);
@@ -293,5 +301,19 @@ mod tests {
             "c": {"format": "int-or-string", "type": "string"},
         }});
         assert_eq!(to_v2(&schema), expect);
+    }
+
+    #[test]
+    fn what_version_two_cannot_type_stays_open() {
+        let check = |schema, expect| assert_eq!(to_v2(&schema), expect);
+        let fields = value!({"a": {"type": "string"}});
+        check(
+            value!({"type": "object", "properties": (fields.clone()), "x-kubernetes-preserve-unknown-fields": true}),
+            value!({"x-kubernetes-preserve-unknown-fields": true}),
+        );
+        check(value!({"type": "object", "properties": (fields.clone()), "nullable": true}), value!({}));
+        check(value!({"type": "string", "nullable": true}), value!({}));
+        let closed = value!({"type": "object", "properties": (fields)});
+        check(closed.clone(), closed);
     }
 }

@@ -227,19 +227,15 @@ impl Writer {
     }
 
     /// A message inside this one: written behind a guess of one byte for its length, and moved where that is not enough.
-    pub(crate) fn message(
-        &mut self,
-        number: u32,
-        write: impl FnOnce(&mut Self) -> Result<(), ProtobufError>,
-    ) -> Result<(), ProtobufError> {
+    pub(crate) fn message<T>(&mut self, number: u32, write: impl FnOnce(&mut Self) -> T) -> T {
         self.raw_varint(u64::from(number) << 3 | 2);
         let start = self.0.len();
         self.0.push(0);
-        write(self)?;
+        let written = write(self);
         let mut length = Self::default();
         length.raw_varint((self.0.len() - start - 1) as u64);
         self.0.splice(start..=start, length.0);
-        Ok(())
+        written
     }
 
     fn raw_varint(&mut self, mut value: u64) {

@@ -1,5 +1,5 @@
 //! OpenAPI documents, made from the kinds' records: one of version 3 per group and version, with hashes for caches
-//! (KEP-2896), and one of version 2 for all.
+//! (KEP-2896), and one of version 2 for all, in JSON and in protobuf.
 //!
 //! Documents are made when they are first asked for and kept compressed. When kinds change, only the documents of the
 //! groups concerned are made again.
@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use corten_apimachinery::kind::{KindInfo, api_version};
-use corten_apimachinery::openapi::{Definitions, to_v2};
+use corten_apimachinery::openapi::{Definitions, gnostic, to_v2};
 use corten_apimachinery::value::{Map, Str, Value};
 use corten_apimachinery::{json, value};
 use flate2::Compression;
@@ -32,23 +32,64 @@ use crate::registry::KindSet;
 #[derive(Default)]
 pub struct OpenApi {
     versions: Mutex<BTreeMap<(Str, Str), Arc<Document>>>,
-    second: Mutex<Option<Arc<Document>>>,
+    second: [Mutex<Option<Arc<Document>>>; 2],
+}
+
+/// What a document is written in.
+#[derive(Clone, Copy)]
+enum Form {
+    Json,
+    /// Version 2 alone.
+    Protobuf,
+}
+
+/// The names of version 2 in protobuf; the answer is under the first, clients of today ask for the other.
+const PROTOBUF: [&str; 2] =
+    ["com.github.proto-openapi.spec.v2.v1.0+protobuf", "com.github.proto-openapi.spec.v2@v1.0+protobuf"];
+
+impl Form {
+    /// The first form that the client takes.
+    fn negotiate(accept: &str, protobuf: bool) -> Option<Self> {
+        if accept.is_empty() {
+            return Some(Self::Json);
+        }
+        Clause::parse_all(accept).iter().find_map(|clause| match clause {
+            clause if clause.matches("json") => Some(Self::Json),
+            clause if protobuf && PROTOBUF.iter().any(|sub| clause.matches(sub)) => Some(Self::Protobuf),
+            _ => None,
+        })
+    }
+
+    fn encode(self, value: &Value) -> Vec<u8> {
+        match self {
+            Self::Json => json::to_vec(value),
+            Self::Protobuf => gnostic::encode(value),
+        }
+    }
+
+    fn media_type(self) -> String {
+        match self {
+            Self::Json => "application/json".to_owned(),
+            Self::Protobuf => format!("application/{}", PROTOBUF[0]),
+        }
+    }
 }
 
 /// One document: what it was made of, and its compressed bytes.
 struct Document {
     kinds: Vec<Arc<KindInfo>>,
+    form: Form,
     gzip: Bytes,
     hash: String,
 }
 
 impl Document {
-    fn new(kinds: Vec<Arc<KindInfo>>, value: &Value) -> Self {
-        let bytes = json::to_vec(value);
+    fn new(kinds: Vec<Arc<KindInfo>>, form: Form, value: &Value) -> Self {
+        let bytes = form.encode(value);
         let mut encoder = GzEncoder::new(Vec::with_capacity(bytes.len() / 8), Compression::fast());
         encoder.write_all(&bytes).expect("writing to memory cannot fail");
         let gzip = encoder.finish().expect("writing to memory cannot fail").into();
-        Self { kinds, gzip, hash: hash(&bytes) }
+        Self { kinds, form, gzip, hash: hash(&bytes) }
     }
 
     fn is_of(&self, kinds: &[Arc<KindInfo>]) -> bool {
@@ -76,15 +117,16 @@ impl OpenApi {
                 "securitySchemes": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}},
             },
         });
-        let document = Arc::new(Document::new(own, &value));
+        let document = Arc::new(Document::new(own, Form::Json, &value));
         self.versions.lock().unwrap_or_else(PoisonError::into_inner).insert(key, document.clone());
         document
     }
 
     /// The version 2 document.
-    fn second(&self, title: &str, kinds: &KindSet) -> Arc<Document> {
+    fn second(&self, title: &str, kinds: &KindSet, form: Form) -> Arc<Document> {
         let own: Vec<Arc<KindInfo>> = kinds.iter().cloned().collect();
-        let kept = self.second.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let place = &self.second[form as usize];
+        let kept = place.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(document) = kept.filter(|document| document.is_of(&own)) {
             return document;
         }
@@ -99,8 +141,8 @@ impl OpenApi {
             "securityDefinitions": {"BearerToken": {"type": "apiKey", "name": "authorization", "in": "header"}},
             "security": [{"BearerToken": []}],
         });
-        let document = Arc::new(Document::new(own, &value));
-        *self.second.lock().unwrap_or_else(PoisonError::into_inner) = Some(document.clone());
+        let document = Arc::new(Document::new(own, form, &value));
+        *place.lock().unwrap_or_else(PoisonError::into_inner) = Some(document.clone());
         document
     }
 }
@@ -126,15 +168,11 @@ fn root(kind: &KindInfo) -> String {
 impl Api {
     /// Answers `/openapi/…`; `rest` is what follows.
     pub(crate) fn openapi(&self, call: &Call, rest: &[&str]) -> Response {
-        let accept = call.header(ACCEPT);
-        let json = accept.is_empty() || Clause::parse_all(accept).iter().any(|clause| clause.matches("json"));
-        if !json {
-            return body::text(406, "");
-        }
+        let Some(form) = Form::negotiate(call.header(ACCEPT), rest == ["v2"]) else { return body::text(406, "") };
         let kinds = self.registry.kinds();
         let title = &self.version.git_version;
         match rest {
-            ["v2"] => send(call, &self.openapi.second(title, &kinds), false),
+            ["v2"] => send(call, &self.openapi.second(title, &kinds, form), false),
             ["v3"] => call.output.value(200, &self.openapi_index(&kinds)),
             ["v3", path @ ..] => {
                 let Some((group, version)) = versions(&kinds).remove(&path.join("/")) else { return not_found() };
@@ -170,10 +208,11 @@ fn send(call: &Call, document: &Document, immutable: bool) -> Response {
     let etag = format!("\"{}\"", document.hash);
     let known = call.header(IF_NONE_MATCH).split(',').any(|tag| tag.trim() == etag);
     let gzip = call.header(ACCEPT_ENCODING).split(',').any(|coding| coding.trim() == "gzip");
+    let media_type = document.form.media_type();
     let mut response = match (known, gzip) {
-        (true, _) => body::respond(304, "application/json", ""),
-        (false, true) => body::respond(200, "application/json", document.gzip.clone()),
-        (false, false) => body::respond(200, "application/json", unpack(&document.gzip)),
+        (true, _) => body::respond(304, &media_type, ""),
+        (false, true) => body::respond(200, &media_type, document.gzip.clone()),
+        (false, false) => body::respond(200, &media_type, unpack(&document.gzip)),
     };
     if gzip && !known {
         body::set(&mut response, CONTENT_ENCODING, "gzip");

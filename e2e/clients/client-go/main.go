@@ -19,6 +19,7 @@ import (
 	"syscall"
 	"time"
 
+	openapiv2 "github.com/google/gnostic-models/openapiv2"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -33,6 +34,7 @@ import (
 	"k8s.io/client-go/tools/cache"
 	"k8s.io/client-go/tools/clientcmd"
 	"k8s.io/client-go/util/retry"
+	"k8s.io/kube-openapi/pkg/util/proto"
 )
 
 const namespace = "client-go"
@@ -137,6 +139,7 @@ func run(ctx context.Context) error {
 	failed, rounds := false, restarts
 	steps := []step{
 		{"typed objects", typed}, {"patches", patches}, {"apply", apply}, {"pages", pages}, {"refusals", refusals},
+		{"OpenAPI in protobuf", document},
 	}
 	if len(os.Args) > 1 && os.Args[1] == "informer" {
 		steps, rounds = nil, 1
@@ -359,6 +362,67 @@ func refusals(ctx context.Context, client *kubernetes.Clientset) error {
 	options := metav1.DeleteOptions{Preconditions: &metav1.Preconditions{UID: &wrong}}
 	if err := maps.Delete(ctx, "patched", options); !apierrors.IsConflict(err) {
 		return fmt.Errorf("a delete of another uid gives %v", err)
+	}
+	return nil
+}
+
+// document asks for OpenAPI of version 2, which discovery fetches in protobuf, and reads it as kubectl does.
+func document(_ context.Context, client *kubernetes.Clientset) error {
+	document, err := client.Discovery().OpenAPISchema()
+	if err != nil {
+		return err
+	}
+	models, err := proto.NewOpenAPIData(document)
+	if err != nil {
+		return err
+	}
+	const name = "io.k8s.api.apps.v1.Deployment"
+	deployment, ok := models.LookupModel(name).(*proto.Kind)
+	if !ok {
+		return fmt.Errorf("%s is %T", name, models.LookupModel(name))
+	}
+	gvk := fmt.Sprint(deployment.GetExtensions()["x-kubernetes-group-version-kind"])
+	if gvk != "[map[group:apps kind:Deployment version:v1]]" {
+		return fmt.Errorf("%s is of the kinds %s", name, gvk)
+	}
+	spec, ok := deployment.Fields["spec"].(proto.Reference)
+	if !ok {
+		return fmt.Errorf("its spec is %T", deployment.Fields["spec"])
+	}
+	replicas, ok := spec.SubSchema().(*proto.Kind).Fields["replicas"].(*proto.Primitive)
+	if !ok || replicas.Type != "integer" || replicas.Format != "int32" {
+		return fmt.Errorf("its replicas are %v", replicas)
+	}
+	for _, path := range document.Paths.Path {
+		if path.Name == "/api/v1/namespaces/{namespace}/pods" {
+			return operations(path.Value)
+		}
+	}
+	return fmt.Errorf("no path of pods among %d", len(document.Paths.Path))
+}
+
+// operations checks the parts of a path in which messages are alternatives.
+func operations(path *openapiv2.PathItem) error {
+	create := path.Post
+	body, query := "", 0
+	for _, item := range create.Parameters {
+		if in := item.GetParameter().GetBodyParameter(); in != nil {
+			body = in.Schema.XRef
+		}
+		if item.GetParameter().GetNonBodyParameter().GetQueryParameterSubSchema().GetName() == "dryRun" {
+			query++
+		}
+	}
+	created := ""
+	for _, response := range create.Responses.ResponseCode {
+		if response.Name == "201" {
+			created = response.Value.GetResponse().Schema.GetSchema().XRef
+		}
+	}
+	shared := path.Parameters[0].GetParameter().GetNonBodyParameter().GetPathParameterSubSchema().GetName()
+	const pod = "#/definitions/io.k8s.api.core.v1.Pod"
+	if create.OperationId != "createCoreV1NamespacedPod" || body != pod || created != pod || query != 1 || shared != "namespace" {
+		return fmt.Errorf("pods are created by %v", create)
 	}
 	return nil
 }

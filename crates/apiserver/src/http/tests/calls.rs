@@ -360,6 +360,31 @@ async fn openapi() {
     let second = ask(&api, "GET /openapi/v2", &[], "").await.value();
     assert_eq!(second.str_at(&["swagger"]), "2.0");
     assert!(second.at(&["definitions", "dev.corten.test.v1.WidgetList"]).is_some());
-    let gnostic = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
-    assert_eq!(ask(&api, "GET /openapi/v2", &gnostic, "").await.code, 406);
+}
+
+/// The bytes themselves are read by client-go's own decoder in the tests with clients.
+#[tokio::test]
+async fn openapi_in_protobuf() {
+    let (api, _bench) = server();
+    let accept = [("accept", "application/com.github.proto-openapi.spec.v2@v1.0+protobuf")];
+    let document = ask(&api, "GET /openapi/v2", &accept, "").await;
+    assert_eq!(document.code, 200);
+    assert_eq!(document.header("content-type"), "application/com.github.proto-openapi.spec.v2.v1.0+protobuf");
+    assert!(document.text.starts_with("\n\x032.0"), "{:?}", document.text.get(..20));
+    let etag = document.header("etag").to_owned();
+    let known = ask(&api, "GET /openapi/v2", &[accept[0], ("if-none-match", &etag)], "").await;
+    assert_eq!((known.code, known.text.as_str()), (304, ""));
+
+    let content = async |path: &str, accept: &str| {
+        let answer = ask(&api, &format!("GET {path}"), &[("accept", accept)], "").await;
+        (answer.code, answer.header("content-type").to_owned())
+    };
+    let json = (200, "application/json".to_owned());
+    assert_eq!(
+        content("/openapi/v2", "application/json, application/com.github.proto-openapi.spec.v2.v1.0+protobuf").await,
+        json
+    );
+    assert_eq!(content("/openapi/v2", "*/*").await, json);
+    assert_eq!(content("/openapi/v2", "text/plain").await.0, 406);
+    assert_eq!(content("/openapi/v3/apis/test.corten.dev/v1", accept[0].1).await.0, 406);
 }
