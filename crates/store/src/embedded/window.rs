@@ -90,10 +90,11 @@ mod tests {
             let change = Change::Put { value: Bytes::from_static(&[0; 8]), ttl: None };
             let record = view.decide(second.to_string().into(), Expect::Absent, change, 0).unwrap();
             view.apply(record);
-            // After fifty seconds the clock is an hour back.
-            let now_ms = hour_ms + second * 1000 - if second < 50 { 0 } else { hour_ms };
+            // After fifty seconds the clock begins anew, at a time that is itself younger than what is kept.
+            let now_ms = if second < 50 { hour_ms + second * 1000 } else { (second - 50) * 1000 };
             window.note(now_ms, view.revision);
             window.trim(&mut view, now_ms, &limits);
+            assert!(window.marks.iter().is_sorted_by_key(|mark| mark.time_ms), "a search needs their order");
         }
         assert_eq!(view.floor, 21, "what was young then stays, and what came later");
     }
