@@ -115,7 +115,7 @@ fn kind(fact: &KindFact) -> KindInfo {
         storage_prefix: fact.storage.map(|(_, key)| format!("{STORAGE_ROOT}{key}").into()).unwrap_or_default(),
         convert: conversion(fact, &gvk, &rules),
         schema: schema_of(fact.api_version, fact.kind),
-        strategy: (rules.strategy)(Strategy { status, ..Strategy::default() }),
+        strategy: (rules.strategy)(Strategy { status, qualified_finalizers: true, ..Strategy::default() }),
         columns: columns(&rules),
         selectable_fields: (rules.selectable_fields)(),
         subresources,

@@ -1,5 +1,7 @@
 //! JSON to [`Value`] and back. Reading reports duplicate fields with their paths, as upstream's strict decoder does.
 
+mod syntax;
+
 use std::fmt;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
@@ -17,16 +19,22 @@ pub struct Parsed {
     pub duplicates: Vec<String>,
 }
 
-/// A text that is no JSON.
+/// A text that is no JSON, in Go's words where Go would refuse it too.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
-pub struct JsonError(serde_json::Error);
+pub struct JsonError(String);
+
+impl JsonError {
+    fn new(text: &[u8], error: &serde_json::Error) -> Self {
+        Self(syntax::fault(text).unwrap_or_else(|| error.to_string()))
+    }
+}
 
 /// Reads one JSON value and nothing behind it.
 pub fn parse(text: &[u8]) -> Result<Parsed, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
-    let parsed = read(&mut deserializer).map_err(JsonError)?;
-    deserializer.end().map_err(JsonError)?;
+    let parsed = read(&mut deserializer).map_err(|error| JsonError::new(text, &error))?;
+    deserializer.end().map_err(|error| JsonError::new(text, &error))?;
     Ok(parsed)
 }
 

@@ -68,6 +68,10 @@ pub struct Conversion {
 #[derive(Clone)]
 pub struct Strategy {
     pub name: NameRule,
+    /// Finalizers are of Kubernetes itself or have a domain in front.
+    pub qualified_finalizers: bool,
+    /// On create, metadata is judged only where the kind's own rules hold.
+    pub metadata_last: bool,
     /// `metadata.generation` starts at 1 and rises when the object changes outside metadata and status.
     pub generation: bool,
     /// `status` is written through its subresource alone: dropped on create, kept on update.
@@ -147,6 +151,8 @@ impl Default for Strategy {
     fn default() -> Self {
         Self {
             name: NameRule::DnsSubdomain,
+            qualified_finalizers: false,
+            metadata_last: false,
             generation: false,
             status: false,
             status_on_create: false,

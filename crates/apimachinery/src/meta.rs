@@ -313,6 +313,18 @@ fn validate_finalizers(meta: Meta<'_>, path: &FieldPath, errors: &mut FieldError
     }
 }
 
+/// The rule of most built-in kinds: a finalizer without a domain is one of Kubernetes itself.
+pub fn validate_qualified_finalizers(object: &Value, errors: &mut FieldErrors) {
+    const STANDARD: [&str; 3] = ["kubernetes", FINALIZER_ORPHAN, FINALIZER_FOREGROUND];
+    let path = FieldPath::new("metadata").child("finalizers");
+    for (index, finalizer) in Meta::of(object).finalizers().enumerate() {
+        if !finalizer.contains('/') && !STANDARD.contains(&finalizer) {
+            let detail = "name is neither a standard finalizer name nor is it fully qualified";
+            errors.invalid(&path.index(index), finalizer, detail);
+        }
+    }
+}
+
 fn validate_no_new_finalizers(meta: Meta<'_>, stored: Meta<'_>, path: &FieldPath, errors: &mut FieldErrors) {
     let old: Vec<&str> = stored.finalizers().collect();
     let mut new: Vec<&str> = meta.finalizers().filter(|finalizer| !old.contains(finalizer)).collect();
@@ -431,6 +443,16 @@ mod tests {
             created(&value!({"metadata": {"name": "a", "annotations": {"a": long}}}), false),
             "metadata.annotations: Too long: may not be more than 262144 bytes"
         );
+    }
+
+    #[test]
+    fn finalizers_without_a_domain() {
+        let mut errors = FieldErrors::default();
+        let finalizers = ["kubernetes", "orphan", "example.com/a", "mine"].map(Value::from).to_vec();
+        validate_qualified_finalizers(&value!({"metadata": {"finalizers": finalizers}}), &mut errors);
+        let errors: Vec<String> = errors.iter().map(ToString::to_string).collect();
+        let why = "name is neither a standard finalizer name nor is it fully qualified";
+        assert_eq!(errors, [format!("metadata.finalizers[3]: Invalid value: \"mine\": {why}")]);
     }
 
     #[test]

@@ -85,12 +85,15 @@ pub fn answer(
             "" => return Err(Status::bad_request("no namespace on request")),
             namespace => {
                 let status = rules(rbac, user, namespace);
+                object.object_entry("metadata").retain(|_, _| false);
                 object.object_entry("spec").retain(|_, _| false);
                 status
             }
         },
         Review::SelfSubject => {
-            object.object_entry("metadata").insert("creationTimestamp", now);
+            let metadata = object.object_entry("metadata");
+            metadata.retain(|_, _| false);
+            metadata.insert("creationTimestamp", now);
             value!({"userInfo": (user_info(user))})
         }
     };
@@ -115,6 +118,7 @@ fn check_access(review: Review, object: &Value) -> Result<(), Status> {
     if review != Review::SelfSubjectAccess && nobody {
         errors.invalid(&spec.child("user"), "", "at least one of user or group must be specified");
     }
+    check_metadata(review, object, &mut errors);
     if review == Review::LocalSubjectAccess {
         let own = resource.map(|resource| resource.str_at(&["namespace"]));
         if let Some(own) = own.filter(|own| *own != object.str_at(&["metadata", "namespace"])) {
@@ -124,7 +128,21 @@ fn check_access(review: Review, object: &Value) -> Result<(), Status> {
             errors.invalid(&spec.child("nonResourceAttributes"), path.clone(), "disallowed on this kind of request");
         }
     }
-    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(AUTHORIZATION, review.kind(), "", &errors)) }
+    // Upstream's refusal names no kind.
+    if errors.is_empty() { Ok(()) } else { Err(Status::invalid(AUTHORIZATION, "", "", &errors)) }
+}
+
+/// A question about access has no metadata but what the server says of it.
+fn check_metadata(review: Review, object: &Value, errors: &mut FieldErrors) {
+    let (except, why) = match review {
+        Review::LocalSubjectAccess => ("namespace", "must be empty except for namespace"),
+        _ => ("", "must be empty"),
+    };
+    let metadata = object.get("metadata").and_then(Value::as_object);
+    let said = metadata.into_iter().flat_map(Map::iter).filter(|(key, _)| *key != "managedFields" && *key != except);
+    if said.count() > 0 {
+        errors.invalid(&FieldPath::new("metadata"), object.get("metadata").cloned().unwrap_or_default(), why);
+    }
 }
 
 /// The user that a review asks about.

@@ -23,7 +23,7 @@ pub(super) fn write(folder: &Path) -> Result<Endpoint> {
 
     let hosts = ["127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc"].map(str::to_owned).to_vec();
     let server = leaf(&issuer, hosts, &[(DnType::CommonName, "kube-apiserver")], ExtendedKeyUsagePurpose::ServerAuth)?;
-    let names = [(DnType::OrganizationName, "system:masters"), (DnType::CommonName, "admin")];
+    let names = [(DnType::OrganizationName, "system:masters"), (DnType::CommonName, "kubernetes-admin")];
     let admin = leaf(&issuer, Vec::new(), &names, ExtendedKeyUsagePurpose::ClientAuth)?;
     let tokens = KeyPair::generate()?;
 

@@ -35,6 +35,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     },
     KindRules {
         strategy: |base| Strategy {
+            name: NameRule::PathSegment,
             prepare: Some(prepare_request),
             settle: Some(settle_request),
             validate: Some(certificates::request),
@@ -65,6 +66,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
         strategy: |base| Strategy {
             create_on_update: true,
+            qualified_finalizers: false,
             unconditional_update: false,
             prepare: Some(drop_coordination),
             validate: Some(cluster::lease),

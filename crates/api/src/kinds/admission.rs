@@ -46,6 +46,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
         strategy: |base| Strategy {
             name: NameRule::PathSegment,
+            qualified_finalizers: false,
             unconditional_update: false,
             validate: Some(api_service::api_service),
             ..base
@@ -61,7 +62,13 @@ fn numbered(base: Strategy) -> Strategy {
 
 /// Numbered, and never overwritten blindly.
 fn guarded(base: Strategy) -> Strategy {
-    Strategy { generation: true, unconditional_update: false, status_keeps_metadata: true, ..base }
+    Strategy {
+        qualified_finalizers: false,
+        generation: true,
+        unconditional_update: false,
+        status_keeps_metadata: true,
+        ..base
+    }
 }
 
 fn webhooks() -> Vec<Column> {

@@ -1,7 +1,7 @@
 //! What workloads are configured with: config maps, secrets, service accounts; and the limits they run under: quotas,
 //! limit ranges, disruption budgets, priorities and runtime classes.
 
-use corten_apimachinery::kind::{Column, Strategy};
+use corten_apimachinery::kind::{Column, NameRule, Strategy};
 use corten_apimachinery::value::{Map, Value};
 
 use super::column::{age, at, boolean, count, flag, int, integer, name, plain, text};
@@ -60,6 +60,9 @@ pub(crate) const KINDS: &[KindRules] = &[
     },
     KindRules {
         strategy: |base| Strategy {
+            name: NameRule::PathSegment,
+            qualified_finalizers: false,
+            metadata_last: true,
             generation: true,
             unconditional_update: false,
             validate: Some(policy::disruption_budget),

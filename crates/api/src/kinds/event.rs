@@ -1,6 +1,6 @@
 //! Events: the same objects in the core group and in `events.k8s.io`, whose fields have other names.
 
-use corten_apimachinery::kind::{Column, FieldValue, SelectableField, Strategy};
+use corten_apimachinery::kind::{Column, FieldValue, NameRule, SelectableField, Strategy};
 use corten_apimachinery::value::{Str, Value};
 
 use super::column::{UNKNOWN, at, named, since, text, wide};
@@ -49,7 +49,13 @@ const EVENTS: Names = Names {
 
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
-        strategy: |base| Strategy { validate: Some(event::core), ..strategy(base) },
+        strategy: |base| Strategy {
+            name: NameRule::PathSegment,
+            qualified_finalizers: false,
+            metadata_last: true,
+            validate: Some(event::core),
+            ..strategy(base)
+        },
         columns,
         selectable_fields: || selectable_fields(&CORE, "involvedObject", "reportingComponent"),
         ..KindRules::new("", "Event")

@@ -15,6 +15,7 @@ const CLEANUP_FINALIZER: &str = "customresourcecleanup.apiextensions.k8s.io";
 
 pub(crate) const KINDS: &[KindRules] = &[KindRules {
     strategy: |base| Strategy {
+        qualified_finalizers: false,
         generation: true,
         unconditional_update: false,
         status_keeps_metadata: true,

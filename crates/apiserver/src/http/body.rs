@@ -70,8 +70,10 @@ pub fn decode_text(bytes: &[u8], encoding: BodyEncoding, kind: &str) -> Result<B
 /// Decodes a text body, or tells what is wrong with it.
 pub(crate) fn parse_text(bytes: &[u8], encoding: BodyEncoding) -> Result<Body, String> {
     let parsed = match encoding {
-        BodyEncoding::Json => json::parse(bytes).map_err(|error| json_refusal(&error.to_string())),
-        BodyEncoding::Yaml => yaml::parse(bytes).map_err(|error| format!("error converting YAML to JSON: {error}")),
+        BodyEncoding::Json => {
+            json::parse(bytes).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
+        }
+        BodyEncoding::Yaml => yaml::parse(bytes).map_err(|error| error.to_string()),
         BodyEncoding::Protobuf => Err("protobuf is not a text".to_owned()),
     }?;
     Ok(Body { value: parsed.value, duplicates: parsed.duplicates })
@@ -81,15 +83,6 @@ pub(crate) fn parse_text(bytes: &[u8], encoding: BodyEncoding) -> Result<Body, S
 pub fn unrecognized(kind: &str, why: &str, bytes: &[u8]) -> Status {
     let summary = summarize(bytes);
     Status::bad_request(format!("the object provided is unrecognized (must be of type {kind}): {why} ({summary})"))
-}
-
-/// A text that is no JSON, in Go's words where a client can expect them.
-pub(crate) fn json_fault(error: &str) -> &str {
-    if error.starts_with("EOF") { "unexpected end of JSON input" } else { error }
-}
-
-fn json_refusal(error: &str) -> String {
-    format!("couldn't get version/kind; json parse error: {}", json_fault(error))
 }
 
 fn summarize(bytes: &[u8]) -> String {

@@ -185,6 +185,13 @@ impl Api {
         let body = call.object(kind).await?;
         let (mut value, strict) = self.registry.conform(kind, body, write.options.field_validation)?;
         warnings.extend(strict);
+        if call.info.subresource.is_empty() {
+            warnings.extend(self.registry.begin_unstored(
+                &call.context(&write.manager),
+                &call.target(kind),
+                &mut value,
+            )?);
+        }
         kind.schema.default(&mut value);
         let errors = kind.validate(Validation { object: &value, old: None, subresource: &call.info.subresource });
         if !errors.is_empty() {
@@ -225,9 +232,7 @@ fn unknown_patch(built_in: bool) -> Status {
 /// A merge patch; what is no JSON is refused with upstream's text.
 fn patch_text(bytes: &[u8]) -> Result<crate::registry::Body, Status> {
     let parsed = corten_apimachinery::json::parse(bytes);
-    let parsed = parsed.map_err(|error| {
-        Status::bad_request(format!("error decoding patch: {}", body::json_fault(&error.to_string())))
-    })?;
+    let parsed = parsed.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
     Ok(crate::registry::Body { value: parsed.value, duplicates: parsed.duplicates })
 }
 

@@ -50,6 +50,21 @@ impl Registry {
         self.create_conformed(context, target, New { value, warnings, recorded: Recorded::NotYet }, options).await
     }
 
+    /// Gives an object that is answered and never stored the metadata that every new object gets: what only the server
+    /// sets is dropped, and who sent it is recorded. Returns the warnings.
+    pub(crate) fn begin_unstored(
+        &self,
+        context: &Context,
+        target: &Target,
+        value: &mut Value,
+    ) -> Result<Option<String>, Status> {
+        metadata::clear_system_fields(value);
+        metadata::settle_namespace(&target.kind, &target.namespace, value)?;
+        let warning = metadata::dedup_owners(value, false);
+        fields::record(context, target, None, value, self.now());
+        Ok(warning)
+    }
+
     /// Creates an object that is already of the kind, as a create on update and an apply do.
     pub(super) async fn create_conformed(
         &self,
@@ -228,7 +243,15 @@ pub(super) fn check(
         None => meta::validate_create(value, kind.namespaced(), kind.strategy.name, &mut errors),
         Some(old) => meta::validate_update(value, old, &mut errors),
     }
-    errors.extend(kind.validate(Validation { object: value, old, subresource }));
+    if kind.strategy.qualified_finalizers {
+        meta::validate_qualified_finalizers(value, &mut errors);
+    }
+    let own = kind.validate(Validation { object: value, old, subresource });
+    if kind.strategy.metadata_last && old.is_none() && !own.is_empty() {
+        errors = own;
+    } else {
+        errors.extend(own);
+    }
     if !errors.is_empty() {
         let name = value.str_at(&["metadata", "name"]);
         return Err(Status::invalid(&kind.gvk.group, &kind.gvk.kind, name, &errors));

@@ -119,7 +119,8 @@ impl Position {
     }
 
     pub(super) fn decode(token: &str) -> Result<Self, Status> {
-        let not_valid = |why: &str| Status::bad_request(format!("continue key is not valid{why}"));
+        let not_valid =
+            |why: &str| Status::bad_request(format!("invalid continue token: continue key is not valid{why}"));
         let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|error| not_valid(&format!(": {error}")))?;
         let token = json::parse(&bytes).map_err(|error| not_valid(&format!(": {error}")))?.value;
         if token.str_at(&["v"]) != TOKEN_VERSION {
@@ -157,7 +158,11 @@ mod tests {
         assert_eq!(Position::decode(&upstream).unwrap(), Position { revision: Some(3), start: "x\0".into() });
         for bad in ["!", "e30", &URL_SAFE_NO_PAD.encode(br#"{"v":"meta.k8s.io/v1","rv":3,"start":"../x"}"#)] {
             let refused = Position::decode(bad).unwrap_err();
-            assert_eq!((refused.code, refused.message.starts_with("continue key is not valid")), (400, true), "{bad}");
+            assert_eq!(
+                (refused.code, refused.message.starts_with("invalid continue token: continue key is not valid")),
+                (400, true),
+                "{bad}"
+            );
         }
     }
 

@@ -97,7 +97,7 @@ impl Document {
         };
         let patched = patched.map_err(|error| error.to_status())?;
         let shown = || match &self.change {
-            Change::Json(_) | Change::Merge(_) => json::to_string(&patched),
+            Change::Json(_) | Change::Merge(_) => sorted_text(&patched),
             Change::Strategic(patch) => go_text(patch),
         };
         let conformed = conform::conform_patched(kinds, kind, patched.clone());
@@ -129,6 +129,23 @@ fn invalid_patch(shown: String, why: &str) -> Status {
     let mut errors = FieldErrors::default();
     errors.invalid(&FieldPath::new("patch"), shown, why);
     Status::invalid("", "", "", &errors)
+}
+
+/// A value's JSON as Go writes what it holds in maps: by key.
+fn sorted_text(value: &Value) -> String {
+    fn sort(value: &mut Value) {
+        match value {
+            Value::Object(map) => {
+                map.sort_keys();
+                map.iter_mut().for_each(|(_, value)| sort(value));
+            }
+            Value::Array(items) => items.iter_mut().for_each(sort),
+            _ => {}
+        }
+    }
+    let mut value = value.clone();
+    sort(&mut value);
+    json::to_string(&value)
 }
 
 /// A value as Go prints it with `%+v`: `map[a:1 b:[x y]]`.
@@ -174,5 +191,6 @@ mod tests {
     fn prints_like_go() {
         let value = value!({"spec": {"b": [1, "x", true], "a": null}, "kind": "A"});
         assert_eq!(go_text(&value), "map[kind:A spec:map[a:<nil> b:[1 x true]]]");
+        assert_eq!(sorted_text(&value), r#"{"kind":"A","spec":{"a":null,"b":[1,"x",true]}}"#);
     }
 }

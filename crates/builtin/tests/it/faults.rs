@@ -71,7 +71,7 @@ async fn malformed_yaml() {
     let answer = post(&api, CONFIG_MAPS, YAML, text).await;
     assert_eq!((answer.code, answer.value.str_at(&["reason"])), (400, "BadRequest"), "{:?}", answer.value);
     let message = answer.value.str_at(&["message"]);
-    assert!(message.contains("error converting YAML to JSON: yaml: ") && message.ends_with("(613a205b)"), "{message}");
+    assert!(message.contains("): yaml: line ") && message.ends_with("(613a205b)"), "{message}");
     nothing_at(&api, CONFIG_MAPS).await;
 }
 

@@ -21,7 +21,7 @@ pub(crate) fn api_service(validation: Validation<'_>, errors: &mut FieldErrors) 
     let spec = service.object_or_empty("spec");
     let (group, version) = (spec.text("group"), spec.text("version"));
     let (name, required) = (service.object_or_empty("metadata").text("name"), format!("{version}.{group}"));
-    if name != required && name::path_segment(name).is_empty() {
+    if !["", &required].contains(&name) && name::path_segment(name).is_empty() {
         let detail = format!("must be `spec.version+\".\"+spec.group`: {}", go_quoted(&required));
         errors.invalid(&FieldPath::new("metadata").child("name"), name, detail);
     }

@@ -57,7 +57,9 @@ pub(crate) fn ip_address(validation: Validation<'_>, errors: &mut FieldErrors) {
     let spec = address.object_or_empty("spec");
     match old {
         None => {
-            reasons(&FieldPath::new("metadata").child("name"), name, name::ip(name), errors);
+            if !name.is_empty() {
+                reasons(&FieldPath::new("metadata").child("name"), name, name::ip(name), errors);
+            }
             parent_reference(&spec, errors);
         }
         Some(old) => {
