@@ -305,7 +305,8 @@ impl Dispatch {
             };
             let Some(key) = key else { return };
             let one = one(self.shared.clone(), self.reconcile.clone(), key);
-            self.tasks.spawn(self.shared.name, one);
+            // At the end it may wait for a cache that nobody feeds any more. The next process looks at every key anew.
+            self.tasks.spawn_endless(self.shared.name, one);
         }
     }
 }

@@ -218,7 +218,7 @@ fn upstreams(dns: Ipv4Addr) -> anyhow::Result<Vec<SocketAddr>> {
 async fn drain(tasks: &Tasks, store: &dyn Store) -> anyhow::Result<()> {
     let left = tasks.stop(DRAIN_MAX).await;
     if left > 0 {
-        tracing::warn!(left, "tasks did not end in time");
+        tracing::warn!(left, names = ?tasks.names(), "tasks did not end in time");
     }
     store.close().await.context("the store could not be closed cleanly; the next start checks it")
 }

@@ -152,7 +152,13 @@ impl Server {
     }
 
     async fn connection(self: Arc<Self>, stream: TcpStream, identity: Identity) {
-        match tokio::time::timeout(HANDSHAKE_LIMIT, handshake(stream, &identity)).await {
+        let mut stopped = self.tasks.stopped();
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(HANDSHAKE_LIMIT, handshake(stream, &identity)) => shaken,
+            // Nothing was asked yet.
+            () = stopped.wait() => return,
+        };
+        match shaken {
             Ok(Ok(Some(stream))) => self.serve(stream).await,
             Ok(Ok(None)) => tracing::warn!("a client that is not the API server was turned away"),
             Ok(Err(error)) => tracing::debug!(error = %Chain(&error), "handshake failed"),

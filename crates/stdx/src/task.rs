@@ -1,8 +1,9 @@
 //! Tasks that nobody loses: a panic in one is logged and counted, and shutdown waits for those that are left.
 
+use std::collections::BTreeMap;
 use std::future::Future;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
@@ -15,6 +16,8 @@ pub struct Tasks(Arc<Family>);
 #[derive(Debug)]
 struct Family {
     running: AtomicUsize,
+    /// How many run under each name that was ever given.
+    names: RwLock<BTreeMap<&'static str, Arc<AtomicUsize>>>,
     panics: AtomicU64,
     idle: Notify,
     stop: watch::Sender<bool>,
@@ -34,6 +37,7 @@ impl Tasks {
     pub fn new() -> Self {
         let family = Family {
             running: AtomicUsize::new(0),
+            names: RwLock::default(),
             panics: AtomicU64::new(0),
             idle: Notify::new(),
             stop: watch::Sender::new(false),
@@ -44,8 +48,7 @@ impl Tasks {
     /// Runs a future as a task under a name; a panic in it is logged and counted, and harms nothing else.
     #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
     pub fn spawn(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
-        self.0.running.fetch_add(1, Ordering::SeqCst);
-        let guard = Guard(self.0.clone(), name);
+        let guard = Guard::new(&self.0, name);
         let span = tracing::info_span!("task", name);
         tokio::spawn(
             async move {
@@ -56,11 +59,21 @@ impl Tasks {
         );
     }
 
+    /// The same for what has no end of its own, and may be cut off anywhere: it is when the family is told to stop.
+    pub fn spawn_endless(&self, name: &'static str, future: impl Future<Output = ()> + Send + 'static) {
+        let mut stopped = self.stopped();
+        self.spawn(name, async move {
+            tokio::select! {
+                () = stopped.wait() => {}
+                () = future => {}
+            }
+        });
+    }
+
     /// The same on the thread that asks, for a future that never leaves it; in a runtime of one thread. No span is made:
     /// this is for what comes in numbers.
     pub fn spawn_local(&self, name: &'static str, future: impl Future<Output = ()> + 'static) {
-        self.0.running.fetch_add(1, Ordering::SeqCst);
-        let guard = Guard(self.0.clone(), name);
+        let guard = Guard::new(&self.0, name);
         tokio::task::spawn_local(async move {
             let _guard = guard;
             future.await;
@@ -94,6 +107,13 @@ impl Tasks {
         self.0.running.load(Ordering::SeqCst)
     }
 
+    /// The names of the tasks that are running, with how many have each.
+    pub fn names(&self) -> Vec<(&'static str, usize)> {
+        let names = self.0.names.read().unwrap_or_else(PoisonError::into_inner);
+        let counts = names.iter().map(|(name, count)| (*name, count.load(Ordering::SeqCst)));
+        counts.filter(|(_, count)| *count > 0).collect()
+    }
+
     /// Panics of tasks since the start.
     pub fn panics(&self) -> u64 {
         self.0.panics.load(Ordering::Relaxed)
@@ -113,16 +133,40 @@ impl Stopped {
     }
 }
 
-struct Guard(Arc<Family>, &'static str);
+/// Counts a task as long as it lives.
+struct Guard {
+    family: Arc<Family>,
+    name: &'static str,
+    of_name: Arc<AtomicUsize>,
+}
+
+impl Guard {
+    fn new(family: &Arc<Family>, name: &'static str) -> Self {
+        family.running.fetch_add(1, Ordering::SeqCst);
+        let of_name = family.counter(name);
+        of_name.fetch_add(1, Ordering::SeqCst);
+        Self { family: family.clone(), name, of_name }
+    }
+}
+
+impl Family {
+    fn counter(&self, name: &'static str) -> Arc<AtomicUsize> {
+        if let Some(known) = self.names.read().unwrap_or_else(PoisonError::into_inner).get(name) {
+            return known.clone();
+        }
+        self.names.write().unwrap_or_else(PoisonError::into_inner).entry(name).or_default().clone()
+    }
+}
 
 impl Drop for Guard {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            self.0.panics.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(task = self.1, "task panicked");
+            self.family.panics.fetch_add(1, Ordering::Relaxed);
+            tracing::error!(task = self.name, "task panicked");
         }
-        if self.0.running.fetch_sub(1, Ordering::SeqCst) == 1 {
-            self.0.idle.notify_waiters();
+        self.of_name.fetch_sub(1, Ordering::SeqCst);
+        if self.family.running.fetch_sub(1, Ordering::SeqCst) == 1 {
+            self.family.idle.notify_waiters();
         }
     }
 }
@@ -144,7 +188,13 @@ mod tests {
     #[tokio::test]
     async fn stop_names_what_does_not_end() {
         let tasks = Tasks::new();
+        let mut stopped = tasks.stopped();
+        tasks.spawn("ends", async move { stopped.wait().await });
+        tasks.spawn_endless("is cut off", std::future::pending());
         tasks.spawn("hangs", std::future::pending());
-        assert_eq!(tasks.stop(Duration::from_millis(10)).await, 1);
+        tasks.spawn("hangs", std::future::pending());
+        assert_eq!(tasks.names(), [("ends", 1), ("hangs", 2), ("is cut off", 1)]);
+        assert_eq!(tasks.stop(Duration::from_millis(10)).await, 2);
+        assert_eq!(tasks.names(), [("hangs", 2)]);
     }
 }

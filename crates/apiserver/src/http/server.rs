@@ -168,7 +168,13 @@ impl Shared {
     async fn connection(self: Arc<Self>, stream: TcpStream, address: SocketAddr, _slot: OwnedSemaphorePermit) {
         let tls = self.tls.current();
         let handshake = TlsAcceptor::from(tls.config.clone()).accept(stream);
-        let stream = match tokio::time::timeout(self.limits.handshake_timeout, handshake).await {
+        let mut stopped = self.tasks.stopped();
+        let shaken = tokio::select! {
+            shaken = tokio::time::timeout(self.limits.handshake_timeout, handshake) => shaken,
+            // Nothing was asked yet.
+            () = stopped.wait() => return,
+        };
+        let stream = match shaken {
             Ok(Ok(stream)) => stream,
             Ok(Err(error)) => return tracing::debug!(%address, error = %Chain(&error), "TLS handshake failed"),
             Err(_) => return tracing::debug!(%address, "TLS handshake timed out"),

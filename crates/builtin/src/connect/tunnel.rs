@@ -86,7 +86,7 @@ fn log_by_messages(ground: &Ground, from: &mut Request, response: http::Response
         Ok(upgraded) => upgraded,
         Err(refused) => return refused.into_response().map(whole),
     };
-    ground.tasks.spawn("log-websocket", async move {
+    ground.tasks.spawn_endless("log-websocket", async move {
         if let Err(error) = upgrading.send(response.into_body().into_data_stream()).await {
             tracing::debug!(%error, "log was not upgraded");
         }
@@ -127,7 +127,7 @@ pub(super) fn join(ground: &Ground, from: &mut Request, mut response: http::Resp
         return handed_on(response);
     }
     let (client, backend) = (hyper::upgrade::on(from), hyper::upgrade::on(&mut response));
-    ground.tasks.spawn("tunnel", async move {
+    ground.tasks.spawn_endless("tunnel", async move {
         match tokio::try_join!(client, backend) {
             Ok((client, backend)) => {
                 let (mut client, mut backend) = (TokioIo::new(client), TokioIo::new(backend));

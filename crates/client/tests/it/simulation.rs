@@ -239,3 +239,26 @@ async fn a_controller_begins_when_it_leads() {
     assert_eq!(*looked.lock().expect("no panic under it"), ["a"]);
     assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
 }
+
+/// What a reconcile waits for may never come once informers have ended.
+#[tokio::test]
+async fn a_reconcile_that_waits_is_cut_off_at_the_end() {
+    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
+    let server = Server::new(random.clone(), true);
+    server.0.faults.store(false, Ordering::SeqCst);
+    thing(&server, "a", 1);
+    let client = Client::new(Arc::new(server), "simulation");
+    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
+    let things = informers.of::<Wants>(Scope::all(THINGS));
+    let driver = Driver { clock: clock.clone(), random, tasks: tasks.clone(), leadership: Leadership::alone() };
+    let begun = Arc::new(tokio::sync::Notify::new());
+    let ctx = (begun.clone(), things.clone(), clock);
+    Controller::new("waits", Arc::new(ctx), |ctx, _| async move {
+        ctx.0.notify_one();
+        ctx.1.caught_up("1000000", &ctx.2).await.map(|()| Next::Change)
+    })
+    .watches(&things)
+    .run(&driver);
+    begun.notified().await;
+    assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0, "{:?}", tasks.names());
+}

@@ -38,7 +38,7 @@ pub(super) fn serve(
         Err(refused) => return Ok(whole(refused.into_response())),
     };
     let engine = server.engine.clone();
-    server.tasks.spawn("port-forward", async move {
+    server.tasks.spawn_endless("port-forward", async move {
         match upgrading.open().await {
             Ok((forwards, driver)) => while_connected(driver, forward_all(&*engine, &pod.uid, forwards)).await,
             Err(error) => tracing::debug!(%error, "port-forward session did not open"),

@@ -44,13 +44,18 @@ pub(super) async fn serve(server: &Server, target: &Target, options: LogOptions)
     let (sender, receiver) = mpsc::channel(PIECES_WAITING_MAX);
     let (host, id) = (server.host.clone(), pod.id(&target.container, log.attempt));
     let follow = options.follow;
-    server.tasks.spawn("container-logs", async move {
+    let reading = async move {
         let ended = async { host.ended(&id).await };
         let reader = Reader { path: log.path, file: Some(file), lines, out: sender };
         if let Err(error) = if follow { reader.follow(ended).await } else { reader.once().await } {
             tracing::warn!(%error, "container log cannot be read");
         }
-    });
+    };
+    if follow {
+        server.tasks.spawn_endless("container-logs", reading);
+    } else {
+        server.tasks.spawn("container-logs", reading);
+    }
     let body = StreamBody::new(Pieces(receiver)).boxed_unsync();
     Ok(of("text/plain", body))
 }

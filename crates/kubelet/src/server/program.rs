@@ -55,7 +55,7 @@ pub(super) fn exec(
         Err(refused) => return Ok(whole(refused.into_response())),
     };
     let (engine, spec) = (server.engine.clone(), ExecSpec { args: command, tty: wanted.tty });
-    server.tasks.spawn("exec", async move {
+    server.tasks.spawn_endless("exec", async move {
         match upgrading.open(wanted).await {
             Ok((session, driver)) => while_connected(driver, run(&*engine, &id, &spec, session)).await,
             Err(error) => tracing::debug!(%error, "exec session did not open"),
@@ -232,7 +232,7 @@ pub(super) fn attach(
         Err(refused) => return Ok(whole(refused.into_response())),
     };
     let (engine, host) = (server.engine.clone(), server.host.clone());
-    server.tasks.spawn("attach", async move {
+    server.tasks.spawn_endless("attach", async move {
         match upgrading.open(wanted).await {
             Ok((session, driver)) => while_connected(driver, join(&*engine, &host, &id, wanted, session)).await,
             Err(error) => tracing::debug!(%error, "attach session did not open"),

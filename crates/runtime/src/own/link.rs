@@ -116,21 +116,43 @@ impl Link {
     /// Hands out answers until a process has ended. After an error the link is of no more use, and every request fails.
     pub(super) async fn next_exit(&self) -> Result<Exited, Error> {
         loop {
-            let (id, event, descriptor) = match self.receive().await {
-                Ok(received) => received,
-                Err(error) => {
-                    *self.waiting() = None;
-                    return Err(error);
-                }
-            };
-            if let (0, Event::Exited(exited)) = (id, &event) {
-                return Ok(exited.clone());
-            }
-            let sender = self.waiting().as_mut().and_then(|waiting| waiting.remove(&id));
-            if id != POSTED && sender.is_none_or(|sender| sender.send((event, descriptor)).is_err()) {
-                tracing::debug!(id, "nobody waits for this answer any more");
+            if let Some(exited) = self.take_one().await? {
+                return Ok(exited);
             }
         }
+    }
+
+    /// Hands out the answers that are waited for; what is asked from then on fails. What has ended stays with the pod process,
+    /// which tells it to the next connection.
+    pub(super) async fn finish(&self) {
+        while self.is_waited_for() {
+            if let Err(error) = self.take_one().await {
+                return tracing::debug!(%error, "the connection has ended before its last answer");
+            }
+        }
+    }
+
+    /// Whether somebody waits for an answer. The link is closed where nobody does.
+    fn is_waited_for(&self) -> bool {
+        let mut waiting = self.waiting();
+        let some = waiting.as_ref().is_some_and(|waiting| !waiting.is_empty());
+        if !some {
+            *waiting = None;
+        }
+        some
+    }
+
+    /// Takes what comes next: an answer, which goes to whoever waits for it, or the end of a process.
+    async fn take_one(&self) -> Result<Option<Exited>, Error> {
+        let (id, event, descriptor) = self.receive().await.inspect_err(|_| *self.waiting() = None)?;
+        if let (0, Event::Exited(exited)) = (id, &event) {
+            return Ok(Some(exited.clone()));
+        }
+        let sender = self.waiting().as_mut().and_then(|waiting| waiting.remove(&id));
+        if id != POSTED && sender.is_none_or(|sender| sender.send((event, descriptor)).is_err()) {
+            tracing::debug!(id, "nobody waits for this answer any more");
+        }
+        Ok(None)
     }
 
     async fn receive(&self) -> Result<(u32, Event, Option<OwnedFd>), Error> {

@@ -287,7 +287,8 @@ async fn follow(node: Arc<Node>, pod: Arc<Pod>, mut link: Arc<Link>, child: Opti
     loop {
         let told = tokio::select! {
             told = link.next_exit() => told,
-            () = stopped.wait() => return,
+            // Whoever has asked the pod process for something still gets its answer.
+            () = stopped.wait() => return link.finish().await,
         };
         match told {
             Ok(exited) => ended(&node, &pod, &link, exited).await,

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use corten_runtime::engine::{ContainerId, Engine, EngineError, Event, Streams};
 use corten_runtime::spec::{ContainerSpec, ExecSpec, Limits};
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::container::{LIMIT, wait_until};
@@ -67,6 +68,25 @@ async fn another_runtime_process_finds_everything_as_it_was() {
     assert_eq!(done.exit.await.unwrap().code, 0);
     let (_, exit) = node.exit().await;
     assert_eq!(exit.code, 4);
+    node.own.remove_pod("a").await.unwrap();
+}
+
+/// A runtime that is told to end while it starts containers waits for the answers of the pod process, and for nothing else.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_in_the_midst_of_starts_is_no_long_wait() {
+    let Some(mut node) = Node::new().await else { return };
+    node.pod("a").await;
+    let spec = |number: usize| ContainerSpec { name: format!("c{number}"), ..node.spec("sleep 1000") };
+    let specs: Vec<_> = (0..12).map(spec).collect();
+    {
+        let mut starts: FuturesUnordered<_> = specs.iter().map(|spec| node.start("a", spec)).collect();
+        starts.next().await.expect("there are some").expect("it starts");
+        // The others are under way, and whoever wanted them leaves.
+    }
+    node.restart().await;
+    let known = node.own.pods().await.unwrap();
+    let ended = known[0].containers.iter().filter(|container| container.exit.is_some()).count();
+    assert!(!known[0].containers.is_empty() && ended == 0, "{known:?}");
     node.own.remove_pod("a").await.unwrap();
 }
 
