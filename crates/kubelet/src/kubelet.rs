@@ -139,6 +139,12 @@ impl Kubelet {
     }
 
     fn marked(&mut self, marks: BTreeSet<Mark>) {
+        // Objects that are gone come first: what they leave is room for new ones.
+        for mark in &marks {
+            if let Mark::Pod(key) = mark {
+                self.objects_gone(key);
+            }
+        }
         for mark in marks {
             match mark {
                 Mark::Pod(key) => self.object_changed(&key),
@@ -147,9 +153,9 @@ impl Kubelet {
         }
     }
 
-    fn object_changed(&mut self, key: &Key) {
-        let held = self.informer.cache().get(&key.namespace, &key.name);
-        let uid = held.as_ref().map(|held| held.head.uid.clone());
+    /// Pods that had this name and have it no longer.
+    fn objects_gone(&mut self, key: &Key) {
+        let uid = self.informer.cache().get(&key.namespace, &key.name).map(|held| held.head.uid.clone());
         let of_name = |worker: &Worker| worker.pod().namespace() == key.namespace && worker.pod().name() == key.name;
         let gone: Vec<Str> = self
             .workers
@@ -160,7 +166,11 @@ impl Kubelet {
         for uid in gone {
             self.object_gone(&uid);
         }
-        let (Some(held), Some(uid)) = (held, uid) else { return };
+    }
+
+    fn object_changed(&mut self, key: &Key) {
+        let Some(held) = self.informer.cache().get(&key.namespace, &key.name) else { return };
+        let uid = held.head.uid.clone();
         match self.workers.get_mut(&uid) {
             Some(worker) => {
                 let labels = |object: &Value| object.at(&["metadata", "labels"]).cloned();
@@ -236,7 +246,7 @@ impl Kubelet {
                 worker.seen.volumes = Worker::retry_at(now_ms);
             }
             Outcome::Refreshed(result) => {
-                worker.refreshing = false;
+                worker.seen.volumes_refreshing = false;
                 if let Err(error) = result {
                     warn(worker, "FailedMount", &error);
                 }
@@ -341,13 +351,7 @@ impl Kubelet {
         if worker.admitted || worker.seen.ending.is_some() {
             return;
         }
-        let others: Vec<Pod<'_>> = self
-            .workers
-            .values()
-            .filter(|other| other.admitted && !other.pod().is_over())
-            .filter(|other| other.seen.ending.as_ref().is_none_or(|ending| ending.failed.is_none()))
-            .map(Worker::pod)
-            .collect();
+        let others: Vec<Pod<'_>> = self.workers.values().filter(|other| other.takes_room()).map(Worker::pod).collect();
         let held = self.node.cache().get("", &self.ground.parts.settings.name);
         let node = held.as_ref().map_or(&self.own, |held| &held.view);
         // A pod that is leaving or over is not asked again.

@@ -33,6 +33,8 @@ pub struct Observed {
     pub volumes: Step,
     /// Something of the volumes may be there, though they are not.
     pub volumes_begun: bool,
+    /// What of the volumes follows other objects is being made true again.
+    pub volumes_refreshing: bool,
     pub sandbox: Step,
     /// The sandbox was lost: what is left of it goes before a new one comes.
     pub sandbox_lost: bool,

@@ -156,6 +156,7 @@ fn is_over(pod: Pod<'_>, seen: &Observed) -> bool {
 fn run(pod: Pod<'_>, seen: &Observed, now_ms: i64, plan: &mut Plan) {
     match seen.volumes {
         Step::Absent { not_before_ms } if now_ms < not_before_ms => return plan.wake(not_before_ms),
+        Step::Absent { .. } if seen.volumes_refreshing => return,
         Step::Absent { .. } => return plan.act(Action::PrepareVolumes),
         Step::UnderWay | Step::Leaving => return,
         Step::There => {}
@@ -308,7 +309,8 @@ fn end(pod: Pod<'_>, seen: &Observed, ending: &Ending, now_ms: i64, plan: &mut P
         }
     }
     let waits = !seen.is_quiet() || !(seen.end_told || ending.orphaned);
-    if waits || seen.volumes == Step::UnderWay || seen.sandbox == Step::UnderWay {
+    let making = seen.volumes == Step::UnderWay || seen.volumes_refreshing || seen.sandbox == Step::UnderWay;
+    if waits || making {
         return;
     }
     match (seen.sandbox, seen.volumes) {

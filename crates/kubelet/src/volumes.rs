@@ -23,7 +23,7 @@ use crate::container::propagation;
 use crate::env::expand;
 use crate::fields::Subject;
 use crate::paths::in_memory;
-use crate::pod::Container;
+use crate::pod::{Container, Pod};
 use crate::settings::Settings;
 use crate::sources::{SourceError, Sources};
 pub use payload::{TokenKey, Tokens, fs_user, token_keys};
@@ -92,6 +92,16 @@ pub fn prepare(making: Making<'_>, volume: &Value) -> Result<(), VolumeError> {
         let kind = map.and_then(|map| map.keys().find(|key| *key != "name")).map_or("unknown", |kind| kind.as_str());
         Err(VolumeError::Unsupported(format!("volumes of type {kind} are not supported by this node")))
     }
+}
+
+/// Whether the folder of a volume that this node makes, and the container mounts, is not there.
+pub fn are_lost(settings: &Settings, pod: Pod<'_>, container: Container<'_>) -> bool {
+    let mounts = container.list("volumeMounts").iter();
+    let mut volumes = mounts.filter_map(|mount| pod.volume(mount.str_at(&["name"])));
+    volumes.any(|volume| {
+        let of_host = volume.get("hostPath").is_some_and(|source| !source.is_null());
+        !of_host && !settings.volume_path(pod.uid(), volume).exists()
+    })
 }
 
 fn make_dir(path: &Path, mode: u32) -> Result<(), VolumeError> {

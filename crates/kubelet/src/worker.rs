@@ -38,7 +38,6 @@ pub(crate) struct Worker {
     pub(crate) wake_ms: Option<i64>,
     /// Volumes are made true again when what is under way has ended.
     pub(crate) refresh: bool,
-    pub(crate) refreshing: bool,
     /// When the tokens of its volumes were asked for.
     pub(crate) tokens_at_ms: i64,
 }
@@ -76,7 +75,6 @@ impl Worker {
             early: BTreeMap::new(),
             wake_ms: None,
             refresh: false,
-            refreshing: false,
             tokens_at_ms: 0,
         }
     }
@@ -145,7 +143,12 @@ impl Worker {
                 self.seen.initialized |= main;
                 self.early.remove(&(name.clone(), attempt))
             }
-            Err(NotStarted { reason, message }) => {
+            Err(NotStarted { reason, message, volumes_lost: true }) => {
+                known.failure = Some(Failure { reason, message, at_ms: now_ms, retry_ms: now_ms });
+                self.seen.volumes = Step::default();
+                None
+            }
+            Err(NotStarted { reason, message, volumes_lost: false }) => {
                 let failure = if reason == "ErrImagePull" {
                     known.pulls.count(now_ms, now_ms);
                     let retry_ms = known.pulls.until(now_ms).unwrap_or(now_ms);
@@ -238,6 +241,14 @@ impl Worker {
         }
     }
 
+    /// Takes room on the node. A pod of which nothing will run again has given its own back, though its object may still be
+    /// there; what runs of one whose object is gone has been told to end (`isPodInactive` in `pkg/kubelet/kubelet_pods.go`).
+    pub(crate) fn takes_room(&self) -> bool {
+        let ending = self.seen.ending.as_ref();
+        let gone = ending.is_some_and(|ending| ending.orphaned || self.seen.is_quiet());
+        self.admitted && !self.pod().is_over() && !gone
+    }
+
     /// When to try the same thing again.
     pub(crate) fn retry_at(now_ms: i64) -> Step {
         Step::Absent { not_before_ms: now_ms + RETRY_MS }
@@ -311,6 +322,8 @@ mod tests {
     use corten_apimachinery::{json, value};
 
     use super::*;
+    use crate::observed::{Ending, Verdict};
+    use crate::plan;
 
     #[track_caller]
     fn check(old: Value, new: Value, expect: &str) {
@@ -342,6 +355,38 @@ mod tests {
 
     fn started(attempt: u32) -> Result<Started, NotStarted> {
         Ok(Started { instance: Instance { attempt, ..Instance::default() }, hook_failed: false })
+    }
+
+    #[test]
+    fn what_has_ended_takes_no_room() {
+        let check = |containers: bool, ending: Option<Ending>, expect: bool| {
+            let mut worker = worker();
+            worker.admitted = true;
+            if containers {
+                worker.seen.container_mut("c").current = Some(Instance::default());
+            }
+            worker.seen.ending = ending;
+            assert_eq!(worker.takes_room(), expect);
+        };
+        let ending = Ending::default;
+        check(false, None, true);
+        check(true, None, true);
+        check(true, Some(ending()), true);
+        check(false, Some(ending()), false);
+        check(true, Some(Ending { failed: Some(Verdict::default()), ..ending() }), true);
+        check(true, Some(Ending { orphaned: true, ..ending() }), false);
+        assert!(!worker().takes_room(), "it is not admitted");
+    }
+
+    #[test]
+    fn a_start_without_its_volumes_waits_for_them() {
+        let mut worker = worker();
+        worker.seen.volumes = Step::There;
+        worker.started(&"c".into(), Err(NotStarted::without_volumes()), 5);
+        assert_eq!(worker.seen.volumes, Step::default());
+        let due =
+            plan::due(worker.pod(), worker.pod().container("c").expect("it is there"), worker.seen.container("c"), 5);
+        assert_eq!(due, plan::Due::Now);
     }
 
     #[test]

@@ -134,7 +134,7 @@ mod tests {
         assert!(by_name.message.starts_with("Failed to apply default image tag \"A:b\": "), "{}", by_name.message);
         let by_disk = not_looked_up("A:b", &ImageError::Corrupt { what: name, detail });
         let message = "Failed to inspect image \"A:b\": A:b is damaged: is bad".to_owned();
-        assert_eq!(by_disk, NotStarted { reason: "ImageInspectError", message });
+        assert_eq!(by_disk, NotStarted::new("ImageInspectError", message));
     }
 
     #[test]

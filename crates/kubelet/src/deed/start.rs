@@ -36,11 +36,17 @@ pub(crate) struct Started {
 pub(crate) struct NotStarted {
     pub(crate) reason: &'static str,
     pub(crate) message: String,
+    /// A volume that had been made is not there any more. The start is to be tried again when it is.
+    pub(crate) volumes_lost: bool,
 }
 
 impl NotStarted {
     pub(crate) fn new(reason: &'static str, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), volumes_lost: false }
+    }
+
+    pub(crate) fn without_volumes() -> Self {
+        Self { volumes_lost: true, ..Self::new("ContainerCreating", "") }
     }
 }
 
@@ -57,6 +63,10 @@ pub(crate) async fn start(
         image = super::image::image(&of, container) => image?,
         _ = cancelled.wait_for(|cancelled| *cancelled) => return Err(NotStarted::new("ContainerCreating", "")),
     };
+    if volumes_lost(&of, &name).await {
+        tracing::warn!(pod = of.pod().long_name(), container = %name, "a volume is lost and made anew");
+        return Err(NotStarted::without_volumes());
+    }
     let tell = |normal, reason: &str, note: &str| of.ground.tell(of.pod(), Some(container), normal, reason, note);
     let fails = |reason, message: String| {
         tell(false, "Failed", &format!("Error: {message}"));
@@ -90,6 +100,17 @@ pub(crate) async fn start(
         Err(EngineError::Invalid(text)) => Err(fails("CreateContainerError", text)),
         Err(error) => Err(fails("RunContainerError", error.to_string())),
     }
+}
+
+/// Whether a volume that the container mounts has gone since it was made.
+async fn volumes_lost(of: &Subjected, name: &Str) -> bool {
+    let (of, name) = (of.clone(), name.clone());
+    let lost = blocking(move || {
+        let settings = &of.ground.parts.settings;
+        Ok(of.pod().container(&name).is_some_and(|container| volumes::are_lost(settings, of.pod(), container)))
+    });
+    // Work that cannot even begin fails again where it matters.
+    lost.await.unwrap_or_default()
 }
 
 /// The reference that the status shows: the full one, where the image has it.

@@ -113,10 +113,10 @@ impl Kubelet {
                 worker.wake_ms = Some(worker.wake_ms.map_or(at_ms, |wake_ms| wake_ms.min(at_ms.max(now_ms + 1000))));
             }
         }
-        if !worker.refresh || worker.refreshing {
+        if !worker.refresh || worker.seen.volumes_refreshing {
             return;
         }
-        (worker.refresh, worker.refreshing, worker.tokens_at_ms) = (false, true, now_ms);
+        (worker.refresh, worker.seen.volumes_refreshing, worker.tokens_at_ms) = (false, true, now_ms);
         let of = self.subjected(&self.workers[uid]);
         self.spawn(uid, async move { Outcome::Refreshed(deed::prepare_volumes(of, true).await) });
     }

@@ -117,7 +117,9 @@ fn what_stands_comes_in_order() {
     step(&mut seen, "");
     seen.volumes = Step::Absent { not_before_ms: NOW_MS + 2000 };
     step(&mut seen, "wake 2s");
-    seen.volumes = Step::There;
+    (seen.volumes, seen.volumes_refreshing) = (Step::default(), true);
+    step(&mut seen, "");
+    (seen.volumes, seen.volumes_refreshing) = (Step::There, false);
     step(&mut seen, "CreateSandbox");
     seen.sandbox = Step::There;
     step(&mut seen, "start a");
@@ -287,7 +289,9 @@ fn an_ended_pod_is_taken_away_after_it_was_told() {
         assert_eq!(brief(&plan), expect);
     };
     step(&mut seen, "");
-    seen.end_told = true;
+    (seen.end_told, seen.volumes_refreshing) = (true, true);
+    step(&mut seen, "");
+    seen.volumes_refreshing = false;
     step(&mut seen, "RemoveSandbox");
     seen.sandbox = Step::default();
     step(&mut seen, "RemoveVolumes");

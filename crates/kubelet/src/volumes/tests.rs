@@ -1,6 +1,7 @@
 //! Volumes on a real file system, in a folder of their own.
 
 use std::os::unix::fs::MetadataExt as _;
+use std::sync::Barrier;
 
 use corten_apimachinery::value;
 
@@ -136,4 +137,50 @@ fn a_pods_volumes_go_with_it() {
     remove(&settings, "1").expect("it goes");
     assert!(paths.iter().all(|path| !path.exists()));
     unmount(settings.memory(), UnmountFlags::DETACH).expect("it is mounted");
+}
+
+/// A second memory file system over the first hides what pods have in that.
+#[test]
+fn pods_that_start_side_by_side_share_one_memory() {
+    const PODS: usize = 8;
+    for _ in 0..20 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let settings = settings(dir.path());
+        let (sources, tokens, ready) = (sources("1"), Tokens::new(), Barrier::new(PODS));
+        let make = |uid: usize| {
+            let volume = value!({"name": "map", "configMap": {"name": "m"}});
+            let pod = value!({"metadata": {"name": "p", "uid": (uid.to_string())}, "spec": {"volumes": [volume]}});
+            let subject = Subject { pod: Pod(&pod), addresses: &[], host_addresses: &[], allocatable: &Value::Null };
+            let making = Making { settings: &settings, subject, sources: &sources, tokens: &tokens, stamp: "1" };
+            ready.wait();
+            prepare(making, &Pod(&pod).spec_list("volumes")[0]).expect("it is made");
+        };
+        std::thread::scope(|scope| (0..PODS).for_each(|uid| drop(scope.spawn(move || make(uid)))));
+        let hidden: Vec<usize> =
+            (0..PODS).filter(|uid| !settings.memory().join(format!("{uid}/map/a")).exists()).collect();
+        let mounted = mounts_below(&settings.memory()).expect("a table");
+        for point in &mounted {
+            unmount(&**point, UnmountFlags::DETACH).expect("it is mounted");
+        }
+        assert_eq!((hidden, mounted.len()), (Vec::new(), 1));
+    }
+}
+
+#[test]
+fn a_volume_that_is_gone_is_noticed_by_who_mounts_it() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = settings(dir.path());
+    let mount = |name: &str| value!({"name": name, "mountPath": "/v"});
+    let volumes = value!([{"name": "disk", "emptyDir": {}}, {"name": "host", "hostPath": {"path": "/no/where"}}]);
+    let of = |names: &[&str]| names.iter().map(|name| mount(name)).collect::<Vec<_>>();
+    let containers = value!([
+        {"name": "with", "volumeMounts": (of(&["host", "disk"]))},
+        {"name": "without", "volumeMounts": (of(&["host"]))},
+    ]);
+    let pod = value!({"metadata": {"name": "p", "uid": "1"}, "spec": {"volumes": volumes, "containers": containers}});
+    let pod = Pod(&pod);
+    let lost = |name: &str| are_lost(&settings, pod, pod.container(name).expect("it is there"));
+    assert_eq!((lost("with"), lost("without")), (true, false));
+    make_dir(&settings.pod_dir("1").join("volumes/disk"), 0o777).expect("it is made");
+    assert_eq!((lost("with"), lost("without")), (false, false));
 }

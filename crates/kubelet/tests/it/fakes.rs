@@ -29,6 +29,8 @@ struct State {
     /// Everything that was ever started.
     started: Vec<ContainerSpec>,
     events: Option<mpsc::Sender<Event>>,
+    /// Nothing ends when it is told to.
+    stubborn: bool,
 }
 
 fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
@@ -57,6 +59,11 @@ impl FakeEngine {
         let state = self.state();
         let mut all = state.pods.values().flat_map(|pod| &pod.containers);
         all.any(|one| one.id.name == name && one.exit.is_none())
+    }
+
+    /// From now on nothing ends when it is told to.
+    pub(crate) fn ignore_stops(&self) {
+        self.state().stubborn = true;
     }
 
     /// Ends the newest attempt of a container.
@@ -116,7 +123,9 @@ impl Engine for FakeEngine {
     }
 
     fn stop<'a>(&'a self, id: &'a ContainerId, signal: i32, _: Duration) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.end(id, 128 + signal);
+        if !self.state().stubborn {
+            self.end(id, 128 + signal);
+        }
         done(Ok(()))
     }
 

@@ -163,6 +163,51 @@ async fn volumes_follow_their_objects() {
 }
 
 #[tokio::test]
+async fn a_volume_that_was_lost_is_there_at_the_next_start() {
+    let (node, _) = Node::new().await;
+    let map = value!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m"}, "data": {"k": "1"}});
+    node.create(&CONFIG_MAPS, &map).await;
+    let mounts = value!([{"name": "map", "mountPath": "/etc/m"}, {"name": "disk", "mountPath": "/data"}]);
+    let volumes = value!([{"name": "map", "configMap": {"name": "m"}}, {"name": "disk", "emptyDir": {}}]);
+    let container = value!({"name": "c", "image": "app:1", "volumeMounts": (mounts)});
+    node.create(&PODS, &pod("a", value!({"containers": [container], "volumes": (volumes)}))).await;
+    node.wait("a", "it becomes ready", is_ready).await;
+    let source = |target: &str| {
+        let spec = node.engine.spec("c");
+        let mount = spec.mounts.into_iter().find(|mount| mount.target == std::path::Path::new(target));
+        mount.expect("it is mounted").source
+    };
+    let (map, disk) = (source("/etc/m"), source("/data"));
+    std::fs::write(disk.join("kept"), "").expect("it is written");
+    std::fs::remove_dir_all(&map).expect("it was there");
+    node.engine.exit("c", 1);
+    let again = |count| {
+        move |pod: &Value| is_ready(pod) && first(pod, "containerStatuses").i64_at(&["restartCount"]) == Some(count)
+    };
+    node.wait("a", "it starts again", again(1)).await;
+    assert_eq!(std::fs::read_to_string(map.join("k")).expect("it is made anew"), "1");
+    assert!(disk.join("kept").exists(), "what was there stays");
+    node.stop().await;
+}
+
+#[tokio::test]
+async fn a_pod_whose_object_is_gone_gives_its_room_to_others() {
+    let (node, _) = Node::new().await;
+    let ports = value!([{"containerPort": 80, "hostPort": 8080, "protocol": "TCP"}]);
+    let spec = value!({"containers": [{"name": "c", "image": "app:1", "ports": (ports)}]});
+    node.create(&PODS, &pod("b", spec.clone())).await;
+    node.wait("b", "it becomes ready", is_ready).await;
+    node.engine.ignore_stops();
+    let force = Delete { grace_period_s: Some(0), ..Delete::default() };
+    node.client.delete(&PODS, "shop", "b", &force).await.expect("it is deleted");
+    // By its name it comes first where both changes are heard of at once.
+    node.create(&PODS, &pod("a", spec)).await;
+    node.wait("a", "it becomes ready", is_ready).await;
+    assert_eq!(node.engine.pod_ids().len(), 2, "the other one runs still");
+    node.stop().await;
+}
+
+#[tokio::test]
 async fn a_pod_that_does_not_fit_is_refused() {
     let (node, _) = Node::new().await;
     node.create(&PODS, &pod("a", value!({"nodeSelector": {"no": "where"}}))).await;
