@@ -1,14 +1,16 @@
-//! What is read of Services and EndpointSlices, once for all parts of the translator.
+//! What is read of Services, EndpointSlices and Nodes, once for all parts of the translator.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use corten_apimachinery::meta::Meta;
 use corten_apimachinery::value::{Str, Value};
 use corten_client::Resource;
 use corten_client::cache::View;
+use corten_network::Range;
 
 pub const SERVICES: Resource = Resource::new("", "v1", "services");
 pub const SLICES: Resource = Resource::new("discovery.k8s.io", "v1", "endpointslices");
+pub const NODES: Resource = Resource::new("", "v1", "nodes");
 
 /// The label that names a slice's service.
 const SERVICE_NAME: &str = "kubernetes.io/service-name";
@@ -80,6 +82,17 @@ pub struct Endpoint {
     pub node: Str,
 }
 
+/// A node, as the others reach it and its pods; for now by IPv4.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Node {
+    /// Text that sorts by time.
+    pub created: Str,
+    /// Its first `InternalIP`.
+    pub address: Option<Ipv4Addr>,
+    /// Its pods'.
+    pub range: Option<Range>,
+}
+
 /// The key under which a cache has the slices of a service.
 pub fn slices_of(namespace: &str, service: &str) -> Str {
     format!("{namespace}/{service}").into()
@@ -146,6 +159,20 @@ impl View for Slice {
 
     fn keys(&self) -> Vec<Str> {
         vec![self.key.clone()]
+    }
+}
+
+impl View for Node {
+    fn from_object(node: &Value) -> Option<Self> {
+        let spec = node.at(&["spec"]).unwrap_or(&Value::Null);
+        let addresses = list(node, &["status", "addresses"]).iter();
+        let mut internal = addresses.filter(|address| address.str_at(&["type"]) == "InternalIP");
+        let mut ranges = texts(spec, "podCIDRs").chain([spec.str_at(&["podCIDR"])]);
+        Some(Self {
+            created: Meta::of(node).creation_timestamp().into(),
+            address: internal.find_map(|address| address.str_at(&["address"]).parse().ok()),
+            range: ranges.find_map(|range| range.parse().ok()),
+        })
     }
 }
 

@@ -13,7 +13,7 @@ const FACTS: &str = include_str!("../../facts/rbac.txt");
 /// Parts that upstream does not have, in the same form.
 const OWN: &str = "\
 ClusterRole corten:edge
-  list,watch services,namespaces,secrets in \"\"
+  list,watch services,namespaces,nodes,secrets in \"\"
   list,watch endpointslices in discovery.k8s.io
   list,watch ingresses,ingressclasses in networking.k8s.io
   patch ingresses/status in networking.k8s.io
