@@ -58,6 +58,7 @@ async fn purge(settings: &Purge, clock: &Clock) -> anyhow::Result<()> {
     println!("  processes and control groups");
     let host = NetNs::current().context("the network namespace of this server")?;
     corten_network::services::purge(&instance, &host)?;
+    corten_network::overlay::purge(&instance, &host)?;
     corten_network::pods::purge(&instance, &host, Path::new(RUN))?;
     crate::edge::address::remove(path)?;
     println!("  links, addresses and rules");
