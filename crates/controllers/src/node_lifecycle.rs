@@ -91,6 +91,10 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
         return Ok(Next::Change);
     };
     let now_ms = ctx.clock.now_ms();
+    if ctx.is_new(&key.name) {
+        let note = format!("Node {0} event: Registered Node {0} in Controller", key.name);
+        ctx.recorder.normal(&Reference::of_head("v1", "Node", &node.head), "RegisteredNode", note);
+    }
     let silent_ms = ctx.silent_ms(&node.view, now_ms);
     let plan = plan(&node.view, silent_ms, ctx.grace, now_ms);
     if let Some(conditions) = &plan.conditions {
@@ -119,6 +123,11 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
 impl Context {
     fn forget(&self, name: &str) {
         self.signs.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
+
+    /// Whether a node has given no sign of life yet that was looked at.
+    fn is_new(&self, name: &str) -> bool {
+        !self.signs.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name)
     }
 
     /// For how long a node has given no sign of life; `None` where it never gave one and may still begin.

@@ -46,7 +46,8 @@ pub async fn start(site: &Site<'_>, inside: &Inside, node: Node) -> anyhow::Resu
     let parts = parts(site, inside, traffic, listener.local_addr()?.port()).await?;
     let listed = parts.images.clone();
     let images = move || listed.list().iter().map(|image| node_image(image)).collect();
-    let mut registered = node::Node::new(parts.client.clone(), parts.settings.clone(), site.clock.clone(), images);
+    let (client, settings, recorder) = (parts.client.clone(), parts.settings.clone(), parts.recorder.clone());
+    let mut registered = node::Node::new(client, settings, site.clock.clone(), recorder, images);
     registered.register().await.with_context(|| format!("the node {} cannot be registered", site.name))?;
     site.tasks.spawn("node", registered.keep(site.tasks.stopped()));
     let (engine, clock, tasks) = (parts.engine.clone(), site.clock.clone(), site.tasks.clone());

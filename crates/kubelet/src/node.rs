@@ -9,6 +9,7 @@ use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
 use corten_client::error::unless_gone;
+use corten_client::events::{Recorder, Reference};
 use corten_client::{Client, Error, Patch, Resource};
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
@@ -31,6 +32,47 @@ const REPORT_MS: i64 = 300_000;
 /// Kept from pods, so that the node itself lives: upstream's default eviction threshold.
 const MEMORY_RESERVED: i64 = 100 << 20;
 
+/// What holds of a node that runs.
+struct Condition {
+    kind: &'static str,
+    state: &'static str,
+    reason: &'static str,
+    message: &'static str,
+    /// What is told when it begins to hold.
+    event: &'static str,
+}
+
+const CONDITIONS: [Condition; 4] = [
+    Condition {
+        kind: "MemoryPressure",
+        state: "False",
+        reason: "KubeletHasSufficientMemory",
+        message: "kubelet has sufficient memory available",
+        event: "NodeHasSufficientMemory",
+    },
+    Condition {
+        kind: "DiskPressure",
+        state: "False",
+        reason: "KubeletHasNoDiskPressure",
+        message: "kubelet has no disk pressure",
+        event: "NodeHasNoDiskPressure",
+    },
+    Condition {
+        kind: "PIDPressure",
+        state: "False",
+        reason: "KubeletHasSufficientPID",
+        message: "kubelet has sufficient PID available",
+        event: "NodeHasSufficientPID",
+    },
+    Condition {
+        kind: "Ready",
+        state: "True",
+        reason: "KubeletReady",
+        message: "kubelet is posting ready status",
+        event: "NodeReady",
+    },
+];
+
 /// Tells `status.images`.
 pub type ListImages = Box<dyn Fn() -> Vec<Value> + Send + Sync>;
 
@@ -39,6 +81,7 @@ pub struct Node {
     client: Client,
     settings: Settings,
     clock: Clock,
+    recorder: Recorder,
     images: ListImages,
     /// What was last written, and when.
     written: Option<(Value, i64)>,
@@ -49,9 +92,17 @@ impl Node {
         client: Client,
         settings: Settings,
         clock: Clock,
+        recorder: Recorder,
         images: impl Fn() -> Vec<Value> + Send + Sync + 'static,
     ) -> Self {
-        Self { client, settings, clock, images: Box::new(images), written: None }
+        Self { client, settings, clock, recorder, images: Box::new(images), written: None }
+    }
+
+    /// Tells what happened to the node. Its name stands for its identity, as upstream has it: a node tells of itself before it has one.
+    fn tell(&self, reason: &str, note: impl Into<String>) {
+        let name = self.settings.name.as_str();
+        let own = Reference { kind: "Node".into(), name: name.into(), uid: name.into(), ..Reference::default() };
+        self.recorder.normal(&own, reason, note);
     }
 
     /// Makes the object, or takes over the one there is, and says that the node is ready.
@@ -68,6 +119,7 @@ impl Node {
             }
             Err(error) => return Err(error),
         }
+        self.tell("Starting", "Starting kubelet.");
         self.report().await?;
         self.renew().await
     }
@@ -129,6 +181,9 @@ impl Node {
             map.insert("conditions", conditions(&known, now_ms));
         }
         self.client.patch(&NODES, "", &name, "status", &Patch::Strategic(value!({"status": dated}))).await?;
+        for condition in CONDITIONS.iter().filter(|condition| condition.held(&known).is_none()) {
+            self.tell(condition.event, format!("Node {name} status is now: {}", condition.event));
+        }
         self.written = Some((status, now_ms));
         Ok(())
     }
@@ -218,25 +273,27 @@ fn runtime_version() -> String {
     format!("corten://{}", env!("CARGO_PKG_VERSION"))
 }
 
+impl Condition {
+    /// This condition of the node that the API server has, if it holds there already.
+    fn held<'a>(&self, node: &'a Value) -> Option<&'a Value> {
+        let known = node.at(&["status", "conditions"]).and_then(Value::as_array).unwrap_or_default();
+        known.iter().find(|old| old.str_at(&["type"]) == self.kind && old.str_at(&["status"]) == self.state)
+    }
+}
+
 /// The node's conditions with the times of their changes, from those that the API server has.
 fn conditions(node: &Value, now_ms: i64) -> Vec<Value> {
     let now = Time::from_millis(now_ms).to_rfc3339();
-    let known = node.at(&["status", "conditions"]).and_then(Value::as_array).unwrap_or_default();
-    let wanted = [
-        ("MemoryPressure", "False", "KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-        ("DiskPressure", "False", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-        ("PIDPressure", "False", "KubeletHasSufficientPID", "kubelet has sufficient PID available"),
-        ("Ready", "True", "KubeletReady", "kubelet is posting ready status"),
-    ];
-    let condition = |(kind, state, reason, message): (&str, &str, &str, &str)| {
-        let old = known.iter().find(|old| old.str_at(&["type"]) == kind && old.str_at(&["status"]) == state);
-        let since = old.map(|old| old.str_at(&["lastTransitionTime"])).filter(|since| !since.is_empty());
+    let condition = |condition: &Condition| {
+        let Condition { kind, state, reason, message, .. } = *condition;
+        let since =
+            condition.held(node).map(|old| old.str_at(&["lastTransitionTime"])).filter(|since| !since.is_empty());
         value!({
             "type": kind, "status": state, "reason": reason, "message": message,
             "lastHeartbeatTime": (now.clone()), "lastTransitionTime": (since.map_or_else(|| now.clone(), Into::into))
         })
     };
-    wanted.into_iter().map(condition).collect()
+    CONDITIONS.iter().map(condition).collect()
 }
 
 #[cfg(test)]
@@ -254,5 +311,15 @@ mod tests {
             .map(|condition| format!("{} {}", condition.str_at(&["type"]), condition.str_at(&["lastTransitionTime"])))
             .collect();
         assert_eq!(since[2..], ["PIDPressure 2020-01-01T00:00:00Z", "Ready 1970-01-01T00:00:00Z"]);
+    }
+
+    #[test]
+    fn a_condition_is_told_of_when_it_begins_to_hold() {
+        let node = value!({"status": {"conditions": [
+            {"type": "Ready", "status": "Unknown"}, {"type": "PIDPressure", "status": "False"}
+        ]}});
+        let begins = CONDITIONS.iter().filter(|condition| condition.held(&node).is_none());
+        let told: Vec<_> = begins.map(|condition| condition.event).collect();
+        assert_eq!(told, ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeReady"]);
     }
 }

@@ -92,10 +92,12 @@ pub(crate) async fn start(
         }
         Err(EngineError::NotRun { code, text }) => {
             tell(false, "Failed", &format!("Error: {text}"));
-            let finished_ns = of.ground.parts.clock.now_ms() * 1_000_000;
+            // Nobody is helped by a start in the year 1, which is what kubectl shows for want of one.
+            let now_ns = of.ground.parts.clock.now_ms() * 1_000_000;
+            let (started_ns, finished_ns) = (now_ns, now_ns);
             let reason = Str::const_new("StartError");
-            let end = Ended { attempt, code, signal: 0, reason, message: text, started_ns: 0, finished_ns };
-            Ok(Started { instance: instance(0, Some(end)), hook_failed: false })
+            let end = Ended { attempt, code, signal: 0, reason, message: text, started_ns, finished_ns };
+            Ok(Started { instance: instance(started_ns, Some(end)), hook_failed: false })
         }
         Err(EngineError::Invalid(text)) => Err(fails("CreateContainerError", text)),
         Err(error) => Err(fails("RunContainerError", error.to_string())),
