@@ -124,6 +124,8 @@ struct Lines {
     since: Option<String>,
     /// Bytes that may still be sent.
     left: Option<u64>,
+    /// Lines of the file that may still be read: who asks for the last ones gets no more of them while the container writes on.
+    lines_left: Option<u64>,
     stream: Option<&'static str>,
     /// The next content begins a line.
     at_start: bool,
@@ -141,6 +143,7 @@ impl Lines {
             timestamps: options.timestamps,
             since: since.map(|time| time.to_rfc3339().trim_end_matches('Z').to_owned()),
             left: options.limit_bytes,
+            lines_left: options.tail_lines.filter(|_| !options.follow),
             stream: options.stream,
             at_start: true,
         })
@@ -150,7 +153,10 @@ impl Lines {
     fn take(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut out = Vec::with_capacity(bytes.len());
         let mut rest = bytes;
-        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+        while self.lines_left != Some(0)
+            && let Some(end) = rest.iter().position(|byte| *byte == b'\n')
+        {
+            self.lines_left = self.lines_left.map(|left| left - 1);
             let line = &rest[..end];
             if self.partial.is_empty() {
                 self.line(line, &mut out);
@@ -168,7 +174,7 @@ impl Lines {
     }
 
     fn is_full(&self) -> bool {
-        self.left == Some(0)
+        self.left == Some(0) || self.lines_left == Some(0)
     }
 
     /// What is no line of the format is left out.
@@ -321,6 +327,14 @@ mod tests {
         assert_eq!(since("2026-01-02T05:04:07+02:00"), "three  \n");
         let now_s = 1_767_323_050;
         assert_eq!(shown(&LogOptions { since_seconds: Some(4), ..all }, now_s), "two\nthree  \n");
+    }
+
+    #[test]
+    fn the_last_lines_are_no_more_while_the_container_writes_on() {
+        let last = LogOptions { tail_lines: Some(2), ..LogOptions::default() };
+        assert_eq!(shown(&last, 0), "one\ntwo\n", "what was written after the beginning was found");
+        let on = LogOptions { follow: true, ..last };
+        assert_eq!(shown(&on, 0), "one\ntwo\nthree  \n");
     }
 
     #[test]
