@@ -16,14 +16,15 @@ mod scenario;
 mod scenarios;
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 use corten_stdx::random::Random;
 use serde_json::json;
 
+use crate::applied;
 use crate::http::{Client, Request};
 use crate::server::{Flush, Server, corten_program};
 use known::Known;
@@ -87,6 +88,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut known = if arguments.real_twice { Known::default() } else { Known::read(&Arguments::known())? };
     known.unsettled(&folder.join("unsettled.tsv"))?;
     let report = compare_servers(&arguments, &folder, [&left, &right]).await?;
+    if arguments.filter.is_empty() {
+        applied_by_kubectl(&arguments.programs.join("kubectl"), [&left, &right])?;
+    }
     let code = report.print(&known, &arguments)?;
     right.stop()?;
     left.stop()?;
@@ -113,6 +117,23 @@ async fn compare_servers(arguments: &Arguments, folder: &Path, servers: [&Server
         report.requests()
     );
     Ok(report)
+}
+
+/// What kubectl says of the shop that is applied again is the same from both.
+fn applied_by_kubectl(kubectl: &Path, servers: [&Server; 2]) -> Result<()> {
+    let scratch = tempfile::tempdir()?;
+    for server in servers {
+        let command = || {
+            let mut command = Command::new(kubectl);
+            command.env("KUBECONFIG", &server.kubeconfig).env("HOME", scratch.path());
+            command
+        };
+        let first = command().args(["apply", "-f"]).arg(applied::folder()).output()?;
+        ensure!(first.status.success(), "{}: {}", server.name, String::from_utf8_lossy(&first.stderr));
+        applied::again(command, scratch.path()).with_context(|| server.name)?;
+    }
+    println!("kubectl apply and diff of the shop say the same of both");
+    Ok(())
 }
 
 fn scenarios(arguments: &Arguments, kinds: &[kinds::Kind]) -> Result<Vec<Scenario>> {

@@ -1,6 +1,7 @@
 //! Judgement by strangers. `differential` sends the same requests to the real Kubernetes and to Corten and compares the
 //! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `guest` boots a server of another kind; `real` keeps a real control plane running to look at by hand.
 
+mod applied;
 mod bench;
 mod clients;
 mod differential;

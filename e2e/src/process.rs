@@ -89,6 +89,34 @@ impl Drop for Process {
     }
 }
 
+/// A process that ends with its owner.
+pub(crate) struct Ended(Child);
+
+impl Ended {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(child)
+    }
+
+    /// How it ended, if it has.
+    pub(crate) fn status(&mut self) -> Result<Option<ExitStatus>> {
+        self.0.try_wait().context("a process of ours is waited for")
+    }
+
+    /// Kills it, if it has not ended, and waits.
+    pub(crate) fn end(&mut self) -> Result<()> {
+        self.0.kill().and_then(|()| self.0.wait()).context("cannot end a process of ours")?;
+        Ok(())
+    }
+}
+
+impl Drop for Ended {
+    fn drop(&mut self) {
+        if let Err(error) = self.end() {
+            eprintln!("{error:#}");
+        }
+    }
+}
+
 fn spawn(name: &str, command: &mut Command, log: &Path) -> Result<Child> {
     let out = File::create(log).with_context(|| format!("cannot create {}", log.display()))?;
     let child = command.stderr(out.try_clone()?).stdout(out).spawn();

@@ -2,7 +2,7 @@
 //! `examples/`, kubectl's everyday verbs, kills of everything that may be killed, a rollout under load, and the purge, after which
 //! the machine is as it was.
 //!
-//! The steps build on each other and run in order; `--focus` names the last one that is wanted.
+//! The steps build on each other and run in order; `--focus` names the last one that is wanted, `--only` all that are.
 
 mod browser;
 mod edge;
@@ -10,9 +10,11 @@ pub(crate) mod faults;
 mod heal;
 mod informer;
 mod interrupted;
+mod kubectl;
 mod names;
 mod neighbour;
 pub(crate) mod node;
+mod ready;
 mod rollout;
 mod shop;
 pub(crate) mod traces;
@@ -22,7 +24,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
@@ -47,6 +49,15 @@ pub(crate) struct Arguments {
     /// Ends after the first step whose name contains this.
     #[arg(long)]
     focus: Option<String>,
+    /// These steps alone, and what they need.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<String>,
+}
+
+impl Arguments {
+    fn wants(&self, step: &str) -> bool {
+        self.only.is_empty() || NEEDED.contains(&step) || self.only.iter().any(|name| name == step)
+    }
 }
 
 /// Names of the steps, in their order.
@@ -57,7 +68,7 @@ const STEPS: [&str; 13] = [
     "shop",
     "browser",
     "verbs",
-    "streams",
+    "kubectl",
     "faults",
     "heal",
     "control-kills",
@@ -65,6 +76,9 @@ const STEPS: [&str; 13] = [
     "rollout",
     "informer",
 ];
+
+/// Steps that none of the later ones can do without.
+const NEEDED: [&str; 2] = ["up", "shop"];
 
 /// Who takes part.
 struct Stage {
@@ -82,6 +96,8 @@ struct Stage {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let program = corten_program(arguments.corten.clone())?;
+    let known = arguments.only.iter().all(|name| STEPS.contains(&name.as_str()));
+    ensure!(known, "the steps are {}", STEPS.join(", "));
     if !sandbox::is_inside() {
         let folder = tempfile::tempdir()?;
         // What comes from package registries is fetched where they can be reached.
@@ -98,6 +114,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut stage = Stage { node, neighbour, instances: Vec::new(), alone, beside: None, arguments };
     let mut outcome = Ok(());
     for name in STEPS {
+        if !stage.arguments.wants(name) {
+            continue;
+        }
         outcome = stage.step(name).await;
         if outcome.is_err() || stage.arguments.focus.as_ref().is_some_and(|focus| name.contains(focus.as_str())) {
             break;
@@ -120,11 +139,11 @@ impl Stage {
                 Some(beside) => interrupted::starts(node, beside, &mut self.instances).await,
                 None => Ok(()),
             },
-            "up" => node.up(),
+            "up" => ready::up(node),
             "shop" => shop::deploy(node).await,
             "browser" => browser::shows(node),
             "verbs" => verbs::everyday(node),
-            "streams" => verbs::streams(node),
+            "kubectl" => kubectl::daily(node),
             "faults" => faults::all(node).await,
             "heal" => heal::containers_and_pods(node),
             "control-kills" => self.control_kills().await,

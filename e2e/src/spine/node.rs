@@ -24,7 +24,8 @@ const PLACE: [&str; 4] = ["--listen", "127.0.0.1:6443", "--name", NAME];
 
 pub(crate) struct Node {
     program: PathBuf,
-    kubectl: PathBuf,
+    /// Where kubectl is.
+    programs: PathBuf,
     folder: TempDir,
     /// What starts the program: words before its own.
     prefix: Vec<String>,
@@ -36,11 +37,10 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// `programs` is where kubectl is.
     pub(crate) fn new(program: PathBuf, programs: &Path) -> Result<Self> {
-        let (kubectl, folder) = (programs.join("kubectl"), tempfile::tempdir()?);
+        let (programs, folder) = (programs.to_owned(), tempfile::tempdir()?);
         let (prefix, place) = (Vec::new(), PLACE.to_vec());
-        Ok(Self { program, kubectl, folder, prefix, place, control: None, informer: None })
+        Ok(Self { program, programs, folder, prefix, place, control: None, informer: None })
     }
 
     /// Somewhere else than usual.
@@ -130,7 +130,12 @@ impl Node {
 
     /// kubectl as a command of its own.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(&self.kubectl);
+        self.command_of("kubectl", arguments)
+    }
+
+    /// A kubectl of another version.
+    pub(super) fn command_of(&self, kubectl: &str, arguments: &[&str]) -> Command {
+        let mut command = Command::new(self.programs.join(kubectl));
         command.args(arguments).env("KUBECONFIG", self.kubeconfig()).env("HOME", self.folder.path());
         command
     }
