@@ -12,7 +12,7 @@ use super::kernel::Kernel;
 pub(super) const WORD: &str = "guest: ";
 
 /// After this it hangs. Nothing is decided by how long it takes otherwise.
-const LIMIT_S: u32 = 540;
+const LIMIT_S: u32 = 900;
 
 /// Boots, and returns what the guest has printed until it went off. What is meant for us is shown as it comes.
 pub(super) fn boot(kernel: &Kernel, archive: &Path) -> Result<Vec<String>> {
