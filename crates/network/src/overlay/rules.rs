@@ -3,7 +3,8 @@
 //! Whoever could send datagrams of the overlay would speak to pods in the name of any other pod. So they are taken from the other
 //! servers alone, and pods may not send them: to other servers those would come from this one. What was inside must have a
 //! sender that the link leads back to, and a pod of this node as receiver. What leaves by the link in the name of somebody outside
-//! the cluster leaves in this node's name, so that answers come back the same way.
+//! the cluster leaves in this node's name, so that answers come back the same way. The datagrams themselves belong to no connection:
+//! they have so many ports that they would fill the kernel's table of those.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -129,11 +130,14 @@ fn chains(link: &Vxlan, node_range: Range, cluster_range: Range) -> Vec<Chain> {
         rule
     };
     let ours = || wrapped(link);
+    let untracked = || vec![[ours(), vec![Expression::Untrack]].concat()];
     let by_link = || is_named(Expression::InputLink { into: FIRST }, link);
     let mut outgoing = is_named(Expression::OutputLink { into: FIRST }, link);
     outgoing.extend(within(SOURCE, cluster_range, false));
     outgoing.push(Expression::Masquerade);
     vec![
+        ("arriving", base(ChainKind::Filter, Hook::Prerouting, -300), untracked()),
+        ("leaving", base(ChainKind::Filter, Hook::Output, -300), untracked()),
         // Where datagrams are whole again that were cut on their way.
         ("wrapped", base(ChainKind::Filter, Hook::Input, -300), vec![dropped(&[ours(), stranger()])]),
         (

@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a failed step of a test is a panic")]
 
 mod overlay;
+mod partition;
 mod pods;
 mod rig;
 mod sequence;
+mod servers;
 mod services;

@@ -1,139 +1,19 @@
-//! Pods of several servers: each server a namespace, joined by a switch.
+//! Pods of several servers, and what comes between them.
 
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 
 use corten_network::NetworkError;
 use corten_network::overlay::{self, Overlay, PORT, Peer};
-use corten_network::pods::Pods;
-use corten_network::services::{self, Service, Services};
+use corten_network::services::Service;
+use corten_sys::conntrack::Tracking;
 use corten_sys::namespace::NetNs;
 
-use crate::rig::{LIMIT, Node, Pod, SILENCE, ask, is_silent, root, serve, shell};
+use crate::rig::{LIMIT, Node, SILENCE, ask, is_silent, root, serve, shell};
+use crate::servers::{INSTANCE, LINK, NUMBER, Server, Switch, address, peer, settings, sorted};
 
-const INSTANCE: &str = "aaaaaa";
-const LINK: &str = "caaaaaax";
-const NUMBER: u32 = 77;
 /// Far more than what fits into buffers on the way.
 const BULK: usize = 24 << 20;
-
-/// What joins the servers, with a stranger who answers for every address that is nobody's.
-struct Switch {
-    inside: NetNs,
-}
-
-impl Switch {
-    const STRANGER: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 254);
-
-    fn new() -> Self {
-        let inside = NetNs::create().unwrap();
-        let stranger = Self::STRANGER;
-        shell(
-            &inside,
-            &format!(
-                "ip link set lo up && ip link add br0 type bridge && ip link set br0 up && ip addr add {stranger}/24 dev br0 && \
-                 ip route add local 10.244.0.0/16 dev lo && ip link add spare type veth peer name spare1"
-            ),
-        );
-        serve(&inside, 80, "stranger");
-        Self { inside }
-    }
-
-    /// Joins a namespace, whose default route leads to the stranger.
-    fn join(&self, other: &NetNs, last: u8) {
-        let (own, port) = (format!("up{last}"), format!("port{last}"));
-        let pair = corten_sys::route::Change::AddVeth { name: &port, peer: &own, peer_in: other, mtu: 1500 };
-        corten_sys::route::Routing::open(&self.inside).unwrap().apply("join", &[pair]).unwrap();
-        shell(&self.inside, &format!("ip link set {port} master br0"));
-        let stranger = Self::STRANGER;
-        let up = format!("ip addr add {}/24 dev {own} && ip link set {own} up", address(last));
-        shell(other, &format!("{up} && ip route add default via {stranger}"));
-    }
-}
-
-fn address(last: u8) -> Ipv4Addr {
-    Ipv4Addr::new(198, 51, 100, last)
-}
-
-fn range(number: u8) -> String {
-    format!("10.244.{number}.0/24")
-}
-
-fn peer(number: u8) -> Peer {
-    Peer { range: range(number).parse().unwrap(), address: address(number) }
-}
-
-/// A server with pods; its number is in its addresses.
-struct Server {
-    node: Node,
-    number: u8,
-    pods: Pods,
-    overlay: Overlay,
-}
-
-impl Server {
-    fn new(switch: &Switch, number: u8) -> Self {
-        let node = Node::new();
-        switch.join(&node.inside, number);
-        let pods = node.pods(INSTANCE, &range(number)).unwrap();
-        let overlay = Overlay::open(settings(&node, number)).unwrap();
-        Self { node, number, pods, overlay }
-    }
-
-    /// Two that know each other.
-    fn two(switch: &Switch) -> (Self, Self) {
-        let (mut one, mut two) = (Self::new(switch, 1), Self::new(switch, 2));
-        one.overlay.set(&[peer(2)]).unwrap();
-        two.overlay.set(&[peer(1)]).unwrap();
-        (one, two)
-    }
-
-    async fn pod(&self, id: &str) -> Pod {
-        let pod = Pod::attached(&self.pods, id).await;
-        pod.serve(8080, id);
-        pod
-    }
-
-    fn services(&self) -> Services {
-        let settings = services::Settings {
-            instance: INSTANCE.to_owned(),
-            cluster_range: "10.244.0.0/16".parse().unwrap(),
-            node_range: range(self.number).parse().unwrap(),
-            service_range: "10.96.0.0/16".parse().unwrap(),
-            host: self.node.inside.try_clone().unwrap(),
-        };
-        Services::open(settings).unwrap()
-    }
-
-    /// What there is on the link and beside it, in lines. What the kernel finds out by and by is left out.
-    fn everything(&self) -> Vec<String> {
-        let shown = format!(
-            "ip -d link show {LINK} | sed 's/ state [A-Z]*//'; ip -4 addr show {LINK} | sed 's/ state [A-Z]*//'; \
-             ip -4 route show table all; ip -4 neigh show nud permanent; bridge fdb show dev {LINK}; nft list ruleset"
-        );
-        sorted(self.node.shell(&shown).lines())
-    }
-}
-
-/// The kernel lists tables in the order in which they were written.
-fn sorted<'a>(lines: impl Iterator<Item = &'a str>) -> Vec<String> {
-    let mut lines: Vec<String> = lines.map(str::to_owned).collect();
-    lines.sort();
-    lines
-}
-
-fn settings(node: &Node, number: u8) -> overlay::Settings {
-    overlay::Settings {
-        instance: INSTANCE.to_owned(),
-        node_range: range(number).parse().unwrap(),
-        cluster_range: "10.244.0.0/16".parse().unwrap(),
-        address: address(number),
-        mtu: None,
-        port: PORT,
-        number: NUMBER,
-        host: node.inside.try_clone().unwrap(),
-    }
-}
 
 #[tokio::test]
 async fn pods_of_two_servers_reach_each_other_under_their_own_addresses() {
@@ -192,6 +72,9 @@ async fn long_packets_and_many_of_them_arrive() {
     listener.accept().unwrap().0.read_to_end(&mut received).unwrap();
     sender.join().unwrap().unwrap();
     assert!(received.len() == BULK && received.iter().all(|&byte| byte == 7));
+    // The kernel has tracked what was inside alone.
+    let tracked = |of| Tracking::open(&one.node.inside).unwrap().of(of).unwrap().len();
+    assert!(tracked(far.endpoint(0).0) > 0 && tracked(address(2)) == 0);
 }
 
 #[tokio::test]
@@ -314,7 +197,7 @@ async fn a_restart_changes_nothing_and_loses_nothing() {
             count => received += count,
         }
         if received > restarts * BULK / 8 {
-            one.overlay = Overlay::open(settings(&one.node, 1)).unwrap();
+            one.restart();
             one.overlay.set(&[peer(2)]).unwrap();
             restarts += 1;
         }
@@ -419,7 +302,8 @@ async fn pods_cannot_wrap_packets_themselves() {
     let forged = Some(IpAddr::from([10, 244, 1, 77]));
     assert_eq!(send(&one.node.inside, LIMIT), forged);
     assert_eq!(send(&near.inside, SILENCE), None);
-    one.node.shell("nft flush chain ip corten-aaaaaa-overlay wrapping");
+    let table = "ip corten-aaaaaa-overlay";
+    one.node.shell(&format!("nft flush chain {table} wrapping && nft flush chain {table} arriving"));
     assert_eq!(send(&near.inside, LIMIT), forged);
 }
 

@@ -151,6 +151,8 @@ pub enum Expression {
     },
     /// Gives the connection the address of the link by which it leaves.
     Masquerade,
+    /// Lets the packet belong to no connection; of use before those are looked up, at -200.
+    Untrack,
     Reject(Reject),
     Decide(Verdict),
 }
@@ -203,6 +205,7 @@ impl Expression {
                 numbers(a, "nat", &[(1, 1), (2, family.number().into()), (3, address.0), (5, port.0)]);
             }
             Self::Masquerade => numbers(a, "masq", &[]),
+            Self::Untrack => numbers(a, "notrack", &[]),
             // The code of an ICMP message is one byte; that of ports is 3 in IPv4, 4 in IPv6.
             Self::Reject(Reject::TcpReset) => numbers(a, "reject", &[(1, 1)]),
             Self::Reject(Reject::PortUnreachable) => expression(a, "reject", |a| {
