@@ -13,6 +13,7 @@ pub mod process;
 pub mod publish;
 pub mod start;
 pub mod talk;
+pub mod words;
 
 /// Names under which the holder keeps what an edge needs.
 const KEY: &str = "key";

@@ -15,7 +15,9 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let filter = EnvFilter::try_from_env("CORTEN_LOG").unwrap_or_else(|_| EnvFilter::new(LOG));
     let colours = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr).init();
+    let is_edge = matches!(arguments.verb, Verb::Edge);
+    let words = move || edge::words::Words { is_edge };
+    tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(words).init();
     let done = match arguments.verb {
         Verb::Up(settings) => up::run(&settings),
         Verb::Image(verb) => image::run(&verb),
