@@ -8,14 +8,15 @@ use std::time::Duration;
 
 use crate::wire::decimal;
 
-/// Bytes that a core gathers before they are handed over.
-const BATCH_BYTES: usize = 32 * 1024;
+/// Bytes that a core gathers before they are handed over. Each batch wakes the writer, which costs the core its processor where
+/// both share one.
+const BATCH_BYTES: usize = 64 * 1024;
 
 /// Room for the line that makes a batch full, unless it is unusually long.
 const LINE_BYTES: usize = 2 * 1024;
 
 /// Batches that may wait to be written: a megabyte.
-const BATCHES_MAX: usize = 32;
+const BATCHES_MAX: usize = 16;
 
 /// What is said of one request.
 #[derive(Clone, Copy, Debug)]

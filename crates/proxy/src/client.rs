@@ -27,6 +27,7 @@ pub(crate) struct Client {
     pub(crate) request: Request,
     pub(crate) response: Response,
     pub(crate) timer: Timer,
+    idle_since: Instant,
 }
 
 /// How a request ended.
@@ -63,7 +64,8 @@ impl Outcome<'_> {
 impl Client {
     pub(crate) fn new(core: Rc<Core>, link: Link, asker: Asker) -> Self {
         let timer = Timer::new(core.settings.timeouts.idle);
-        Self { core, link, asker, request: Request::default(), response: Response::default(), timer }
+        let (request, response, idle_since) = (Request::default(), Response::default(), Instant::now());
+        Self { core, link, asker, request, response, timer, idle_since }
     }
 
     /// Serves requests until the connection ends.
@@ -89,7 +91,7 @@ impl Client {
         let timeouts = self.core.settings.timeouts;
         if self.link.input().is_empty() {
             self.link.rest();
-            self.timer.arm(timeouts.idle);
+            self.timer.arm_from(self.idle_since, timeouts.idle);
             let filled = self.until(Fault::ClientSlow, |link, cx| link.poll_fill(cx)).await;
             // Nobody is told that an idle connection ends.
             if !matches!(filled, Ok(Ok(1..))) {
@@ -130,6 +132,7 @@ impl Client {
         let table = self.core.table();
         let route = self.route(&table);
         let outcome = self.answer(&table, route, began, is_last).await;
+        self.idle_since = outcome.ended;
         self.record(route, &outcome, outcome.ended.duration_since(began));
         outcome.next
     }
@@ -140,6 +143,7 @@ impl Client {
         // What was read of it may be anything: nothing of it is repeated.
         self.request = Request::default();
         let outcome = self.own_answer(fault).await;
+        self.idle_since = outcome.ended;
         self.record(None, &outcome, Duration::ZERO);
         outcome.next
     }

@@ -148,11 +148,13 @@ impl Core {
 
     /// The time of day at a moment that has just been, in milliseconds of Unix time.
     pub(crate) fn at_ms(&self, moment: Instant) -> i64 {
-        let (mut looked, mut shown_ms) = self.shown.get();
-        if moment.duration_since(looked) > SHOWN_MAX {
-            (looked, shown_ms) = (moment, self.clock.now_ms());
-            self.shown.set((looked, shown_ms));
+        let (looked, shown_ms) = self.shown.get();
+        let since = moment.duration_since(looked);
+        if since <= SHOWN_MAX {
+            return shown_ms + i64::from(since.subsec_millis());
         }
-        shown_ms + i64::try_from(moment.duration_since(looked).as_millis()).unwrap_or_default()
+        let now_ms = self.clock.now_ms();
+        self.shown.set((moment, now_ms));
+        now_ms
     }
 }

@@ -34,6 +34,8 @@ struct Server<'a> {
     link: Link,
     endpoint: &'a Arc<Endpoint>,
     is_reused: bool,
+    /// When it was got.
+    since: Instant,
 }
 
 /// What has gone wrong, and with whom. The client was not told yet.
@@ -162,7 +164,7 @@ impl Client {
             let now = if tried.is_empty() { began } else { Instant::now() };
             if let Some(link) = core.pool.take(endpoint, is_repeatable, now).filter(|_| may_reuse) {
                 core.stats.upstream_reused.add(1);
-                return Ok(Server { link, endpoint, is_reused: true });
+                return Ok(Server { link, endpoint, is_reused: true, since: now });
             }
             core.stats.upstream_connects.add(1);
             let limit = Duration::from_millis(route.settings.connect_timeout_ms);
@@ -170,7 +172,8 @@ impl Client {
                 && stream.set_nodelay(true).is_ok()
             {
                 endpoint.reached();
-                return Ok(Server { link: Link::new(Io::Plain(stream)), endpoint, is_reused: false });
+                let (link, since) = (Link::new(Io::Plain(stream)), Instant::now());
+                return Ok(Server { link, endpoint, is_reused: false, since });
             }
             core.stats.upstream_failures.add(1);
             endpoint.not_reached(core.now_ms());
@@ -184,7 +187,7 @@ impl Client {
         let Self { core, link, request, response, timer, .. } = self;
         let (limits, scan) = (core.settings.limits, Scan::default());
         let mut pending = Pending { request, response, upload, scan, interim: 0, is_upload_broken: false, limits };
-        timer.arm(limit);
+        timer.arm_from(server.since, limit);
         let mut moved = link.moved;
         let done = poll_fn(|cx| {
             if let Poll::Ready(done) = pending.poll(link, &mut server.link, cx) {

@@ -25,6 +25,11 @@ impl Timer {
         (self.limit, self.deadline) = (after, None);
     }
 
+    /// The same from a moment on that has just been.
+    pub(crate) fn arm_from(&mut self, moment: Instant, after: Duration) {
+        self.set(moment + after);
+    }
+
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = match self.deadline {
             Some(deadline) => deadline,
@@ -41,11 +46,15 @@ impl Timer {
 
     fn begin(&mut self) -> Instant {
         let deadline = Instant::now() + self.limit;
+        self.set(deadline);
+        deadline
+    }
+
+    fn set(&mut self, deadline: Instant) {
         if deadline < self.sleep.deadline() {
             self.sleep.as_mut().reset(deadline);
         }
         self.deadline = Some(deadline);
-        deadline
     }
 }
 

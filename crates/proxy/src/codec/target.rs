@@ -90,6 +90,10 @@ fn absolute(target: &[u8]) -> Result<Target<'_>, Malformed> {
 pub fn without_dots(target: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     let path_end = target.iter().position(|byte| *byte == b'?').unwrap_or(target.len());
     let (path, query) = target.split_at(path_end);
+    // Most have nothing that has to be looked at.
+    if !path.iter().any(|byte| matches!(byte, b'.' | b'%')) {
+        return Ok(None);
+    }
     if has_bad_percent(path) {
         return Err(Malformed::Target);
     }
