@@ -20,7 +20,7 @@ use super::figures::{median, spread};
 use crate::process::wait;
 use crate::sandbox;
 use crate::spine::node::{LIMIT, Node};
-use nginx::Nginx;
+use nginx::{Log, Nginx};
 use wrk::{Load, Seen};
 
 #[derive(Args)]
@@ -40,6 +40,9 @@ pub(crate) struct Arguments {
     /// Workers of each proxy; may be given more than once.
     #[arg(long, default_values_t = [1, 2])]
     workers: Vec<usize>,
+    /// The access log of nginx.
+    #[arg(long, value_enum, default_value_t = Log::Facts)]
+    peer_log: Log,
 }
 
 /// Where the upstream and the peer listen.
@@ -84,7 +87,7 @@ async fn compare(
     let (proxies, others) = processors(workers)?;
     let folder = tempfile::tempdir()?;
     let _upstream = Nginx::upstream(folder.path(), UPSTREAM, arguments.bytes, &others)?;
-    let peer = Nginx::proxy(folder.path(), PEER, UPSTREAM, workers, &proxies)?;
+    let peer = Nginx::proxy(folder.path(), PEER, UPSTREAM, workers, &proxies, arguments.peer_log)?;
     let mut node = Node::new(corten.to_owned(), programs)?;
     node.started_by(&["taskset", "--cpu-list", &proxies]);
     let outcome = alternate(&mut node, &peer, arguments, workers, &others).await;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
+use clap::ValueEnum;
 
 use super::super::census::family;
 use crate::process::{Process, wait};
@@ -12,6 +13,15 @@ use crate::sandbox;
 use crate::spine::node::LIMIT;
 
 pub(super) struct Nginx(Process);
+
+/// What it says of a request.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Log {
+    /// What the edge says.
+    Facts,
+    /// What it says by itself.
+    Combined,
+}
 
 /// Without a limit of requests a connection, and what it writes where the system's own nginx does not write.
 const BOTH: &str = "daemon off; error_log stderr warn; pid PLACE/pid;
@@ -22,13 +32,13 @@ http {
     keepalive_requests 1000000000; tcp_nodelay on; server_tokens off;
 ";
 
-/// What the edge does too: idle connections to the upstream, fields of forwarding, timeouts, and a log of the same facts that is
-/// written in batches.
+/// What the edge does too: idle connections to the upstream, the same fields of forwarding, timeouts, counters, and a log that is
+/// written in batches: of the same facts, or nginx's own `combined`, which says less.
 const PROXY: &str = r#"
-    log_format facts escape=json '{"time":$msec,"client":"$remote_addr","method":"$request_method","host":"$host",'
+    log_format facts escape=json '{"time":$msec,"client":"$remote_addr","tls":"$https","method":"$request_method","host":"$host",'
         '"target":"$request_uri","status":$status,"bytes":$body_bytes_sent,"seconds":$request_time,'
-        '"endpoint":"$upstream_addr","agent":"$http_user_agent"}';
-    access_log PLACE/access.log facts buffer=32k flush=1s;
+        '"backend":"$proxy_host","endpoint":"$upstream_addr","agent":"$http_user_agent"}';
+    access_log PLACE/access.log FORMAT buffer=64k flush=1s;
     client_header_timeout 10s; client_body_timeout 60s; keepalive_timeout 75s; send_timeout 60s;
     proxy_connect_timeout 5s; proxy_read_timeout 60s; proxy_send_timeout 60s;
     upstream bench { server UPSTREAM; keepalive 128; keepalive_requests 1000000000; }
@@ -41,9 +51,12 @@ const PROXY: &str = r#"
             proxy_set_header Connection "";
             proxy_set_header Host $host;
             proxy_set_header X-Forwarded-For $remote_addr;
+            proxy_set_header X-Real-IP $remote_addr;
+            proxy_set_header X-Forwarded-Port $server_port;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host $host;
         }
+        location = /status { stub_status; }
     }
 }
 "#;
@@ -56,9 +69,17 @@ const UPSTREAM: &str = r#"
 
 impl Nginx {
     /// Passes on to the upstream.
-    pub(super) fn proxy(folder: &Path, port: u16, upstream: u16, workers: usize, processors: &str) -> Result<Self> {
+    pub(super) fn proxy(
+        folder: &Path,
+        port: u16,
+        upstream: u16,
+        workers: usize,
+        processors: &str,
+        log: Log,
+    ) -> Result<Self> {
         let upstream = format!("{}:{upstream}", sandbox::ADDRESS);
         let text = PROXY.replace("UPSTREAM", &upstream).replace("PORT", &port.to_string());
+        let text = text.replace("FORMAT", if log == Log::Facts { "facts" } else { "combined" });
         Self::start("nginx", &folder.join("proxy"), workers, &text, port, processors)
     }
 
