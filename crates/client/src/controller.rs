@@ -24,7 +24,7 @@ use self::queue::{Outcome, Queue};
 use crate::backoff::Backoff;
 use crate::cache::{Held, Key, View};
 use crate::error::Error;
-use crate::informer::Informer;
+use crate::informer::{Change, Informer};
 
 /// Keys of one controller that are looked at at the same time, where it does not say.
 const CONCURRENCY: usize = 8;
@@ -157,13 +157,35 @@ impl Controller {
     /// Looks at the keys that an object means, before and after a change of it.
     #[must_use]
     pub fn watches_for<V: View>(
+        self,
+        informer: &Informer<V>,
+        keys: impl Fn(&Held<V>) -> Vec<Key> + Send + 'static,
+    ) -> Self {
+        self.source(informer, keys, |_| true)
+    }
+
+    /// The same, but for changes that the view does not show: a node's state is renewed all the time.
+    #[must_use]
+    pub fn watches_view_for<V: View + PartialEq>(
+        self,
+        informer: &Informer<V>,
+        keys: impl Fn(&Held<V>) -> Vec<Key> + Send + 'static,
+    ) -> Self {
+        self.source(informer, keys, |change| change.old.map(|old| &old.view) != change.new.map(|new| &new.view))
+    }
+
+    fn source<V: View>(
         mut self,
         informer: &Informer<V>,
         keys: impl Fn(&Held<V>) -> Vec<Key> + Send + 'static,
+        counts: fn(&Change<'_, V>) -> bool,
     ) -> Self {
         let informer = informer.clone();
         self.sources.push(Box::new(move |mark: Mark| {
             informer.subscribe(move |change| {
+                if !counts(change) {
+                    return;
+                }
                 for held in [change.old, change.new].into_iter().flatten() {
                     for key in keys(held) {
                         mark.now(key);

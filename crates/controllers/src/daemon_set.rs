@@ -94,7 +94,7 @@ pub fn controller(base: &Base, random: &Random) -> Controller {
     Controller::new("daemon-set", Arc::new(context), reconcile)
         .watches(&sets)
         .watches_for(&pods, move |pod| OWNER.concerned(&of, &pod.head))
-        .watches_for(&nodes, move |_| every.cache().all().iter().map(|set| set.head.key()).collect())
+        .watches_view_for(&nodes, move |_| every.cache().all().iter().map(|set| set.head.key()).collect())
         .watches_for(&revisions, |revision| revision::concerned(&OWNER, revision))
 }
 
@@ -269,6 +269,22 @@ impl Context {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_nodes_heartbeat_is_no_change() {
+        let node = |beat: &str, zone: &str| {
+            let node = value!({
+                "metadata": {"name": "n1", "resourceVersion": beat, "labels": {"zone": zone}},
+                "status": {
+                    "allocatable": {"cpu": "2"}, "images": [{"names": [beat]}],
+                    "conditions": [{"type": "Ready", "status": "True", "lastHeartbeatTime": beat}]
+                }
+            });
+            DaemonNode::from_object(&node)
+        };
+        assert!(node("1", "a").is_some() && node("1", "a") == node("2", "a"));
+        assert!(node("1", "a") != node("1", "b"));
+    }
 
     #[test]
     fn a_pod_is_meant_for_one_node_and_tolerates_its_trouble() {

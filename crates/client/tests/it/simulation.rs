@@ -23,6 +23,7 @@ const PARTS: Resource = Resource::new("sim", "v1", "parts");
 const STEPS_MAX: usize = 4_000;
 
 /// How many parts a thing wants.
+#[derive(PartialEq)]
 struct Wants(i64);
 
 impl View for Wants {
@@ -208,6 +209,38 @@ async fn an_informer_outlives_its_pool() {
         tokio::task::yield_now().await;
     }
     assert_eq!(things.cache().len(), 1);
+    assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn what_a_view_does_not_show_is_no_change() {
+    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
+    let server = Server::new(random.clone(), true);
+    server.0.faults.store(false, Ordering::SeqCst);
+    thing(&server, "a", 1);
+    let client = Client::new(Arc::new(server.clone()), "simulation");
+    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
+    let things = informers.of::<Wants>(Scope::all(THINGS));
+    let driver = Driver { clock, random, tasks: tasks.clone(), leadership: Leadership::alone() };
+    let looked = Arc::new(Mutex::new(0));
+    let handle = Controller::new("looks", looked.clone(), |looked, _| async move {
+        *looked.lock().expect("no panic under it") += 1;
+        Ok(Next::Change)
+    })
+    .watches_view_for(&things, |thing| vec![thing.head.key()])
+    .run(&driver);
+    things.synced().await;
+    handle.synced().await;
+    let looks = async |told: Value, seen: usize| {
+        server.put("things", told);
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(*looked.lock().expect("no panic under it"), seen);
+    };
+    looks(value!({"metadata": {"name": "a"}, "wants": 1, "heartbeat": 1}), 1).await;
+    looks(value!({"metadata": {"name": "a"}, "wants": 2, "heartbeat": 1}), 2).await;
+    looks(value!({"metadata": {"name": "a"}, "wants": 2, "heartbeat": 2}), 2).await;
     assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
 }
 
