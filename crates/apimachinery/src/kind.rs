@@ -68,6 +68,13 @@ pub struct Conversion {
 #[derive(Clone)]
 pub struct Strategy {
     pub name: NameRule,
+    /// The group that refusals of an object's content name, where it is not the kind's own: that of the form in which
+    /// upstream holds an object that is served in two groups.
+    pub refused_in: Option<&'static str>,
+    /// How a field that objects cannot be selected by is refused, where not in the common words.
+    pub refuse_field: Option<fn(&str) -> String>,
+    /// What a delete is told that does not say what becomes of dependents.
+    pub warn_delete: Option<&'static str>,
     /// Finalizers are of Kubernetes itself or have a domain in front.
     pub qualified_finalizers: bool,
     /// On create, metadata is judged only where the kind's own rules hold.
@@ -151,6 +158,9 @@ impl Default for Strategy {
     fn default() -> Self {
         Self {
             name: NameRule::DnsSubdomain,
+            refused_in: None,
+            refuse_field: None,
+            warn_delete: None,
             qualified_finalizers: false,
             metadata_last: false,
             generation: false,

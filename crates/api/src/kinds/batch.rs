@@ -11,11 +11,17 @@ use super::column::{
 use super::{KindRules, computed, warning};
 use crate::rules::validation::{cron_job, job};
 
+/// What whoever deletes a job is told, who does not say what becomes of its pods.
+const ORPHANS: &str = "child pods are preserved by default when jobs are deleted; set \
+     propagationPolicy=Background to remove them or set propagationPolicy=Orphan to suppress this warning";
+
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
         strategy: |base| Strategy {
             generation: true,
             default_propagation: Propagation::Orphan,
+            warn_delete: Some(ORPHANS),
+            refuse_field: Some(|field| format!("field label {field:?} not supported for Job")),
             prepare: Some(own_pods),
             warn: Some(|new, stored| warning::named_workload(new, stored, &["spec", "template"])),
             validate: Some(job::job),

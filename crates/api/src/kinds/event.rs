@@ -61,7 +61,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new("", "Event")
     },
     KindRules {
-        strategy: |base| Strategy { validate: Some(event::regarding), ..strategy(base) },
+        strategy: |base| Strategy { refused_in: Some(""), validate: Some(event::regarding), ..strategy(base) },
         columns,
         selectable_fields: || selectable_fields(&EVENTS, "regarding", "reportingController"),
         convert: |version| (version == "v1").then(super::convert::event::conversion),

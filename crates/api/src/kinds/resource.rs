@@ -25,7 +25,14 @@ pub(crate) const KINDS: &[KindRules] = &[
         ..KindRules::new(GROUP, "ResourceClaimTemplate")
     },
     KindRules {
-        strategy: |base| Strategy { generation: true, prepare: Some(date_taints), ..shown_deleted(base) },
+        strategy: |base| Strategy {
+            generation: true,
+            refuse_field: Some(|field| {
+                format!("field label not supported for resource.k8s.io/v1, Kind=ResourceSlice: {field}")
+            }),
+            prepare: Some(date_taints),
+            ..shown_deleted(base)
+        },
         columns: || {
             vec![
                 name(),

@@ -18,9 +18,15 @@ const CLASS: &str = "volume.beta.kubernetes.io/storage-class";
 const DEFAULT_CLASS: [&str; 2] =
     ["storageclass.kubernetes.io/is-default-class", "storageclass.beta.kubernetes.io/is-default-class"];
 
+/// Upstream's own words for kinds without fields of their own to select by; these two have one by mistake.
+fn unknown_field(field: &str) -> String {
+    format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\"")
+}
+
 pub(crate) const KINDS: &[KindRules] = &[
     KindRules {
         strategy: |base| Strategy {
+            refuse_field: Some(unknown_field),
             prepare: Some(prepare_volume),
             settle: Some(date_phase),
             validate: Some(persistent::validate),
@@ -34,6 +40,7 @@ pub(crate) const KINDS: &[KindRules] = &[
     },
     KindRules {
         strategy: |base| Strategy {
+            refuse_field: Some(unknown_field),
             prepare: Some(prepare_claim),
             validate: Some(rules::claim::validate),
             warn: Some(warning::claim),

@@ -83,11 +83,15 @@ impl Api {
     async fn delete(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
         let presentation = call.presentation(&kind, self.clock.now_s())?;
         let options = self.delete_options(&mut call).await?;
+        let warnings = delete_warnings(&kind, &options);
         let (context, target) = (call.context(&Default::default()), call.target(&kind));
-        match self.registry.delete(&context, &target, &options).await? {
-            Deleted::Object(shown) => presentation.object(200, &shown),
-            Deleted::Status(status) => Ok(presentation.output.status(&status)),
-        }
+        let mut response = match self.registry.delete(&context, &target, &options).await {
+            Ok(Deleted::Object(shown)) => presentation.object(200, &shown)?,
+            Ok(Deleted::Status(status)) => presentation.output.status(&status),
+            Err(status) => return refused(call.output, status, &warnings),
+        };
+        warn(&mut response, &warnings);
+        Ok(response)
     }
 
     async fn delete_collection(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
@@ -96,7 +100,9 @@ impl Api {
         let selection = call.list_options(false)?;
         let (context, namespace) = (call.context(&Default::default()), call.namespace(&kind));
         let list = self.registry.delete_collection(&context, &kind, &namespace, &options, &selection).await?;
-        presentation.list(list)
+        let mut response = presentation.list(list)?;
+        warn(&mut response, &delete_warnings(&kind, &options));
+        Ok(response)
     }
 
     /// `DeleteOptions` from the body, or from the query where there is none.
@@ -200,6 +206,12 @@ impl Api {
         }
         Ok(value)
     }
+}
+
+/// What a delete is told for what its options leave open.
+fn delete_warnings(kind: &KindInfo, options: &DeleteOptions) -> Vec<String> {
+    let open = options.propagation.is_none();
+    kind.strategy.warn_delete.filter(|_| open).map(str::to_owned).into_iter().collect()
 }
 
 /// A refusal with the warnings that came before it.

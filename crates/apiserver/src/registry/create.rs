@@ -176,7 +176,8 @@ impl Registry {
         let revision = if options.dry_run {
             match self.0.storage.entry(&key).await? {
                 Some(entry) => return Err(exists(Some(entry))),
-                None => 0,
+                // What was asked for is shown as it was sent.
+                None => value.str_at(&["metadata", "resourceVersion"]).parse().unwrap_or(0),
             }
         } else {
             let ttl = time_to_live(kind);
@@ -254,7 +255,8 @@ pub(super) fn check(
     }
     if !errors.is_empty() {
         let name = value.str_at(&["metadata", "name"]);
-        return Err(Status::invalid(&kind.gvk.group, &kind.gvk.kind, name, &errors));
+        let group = kind.strategy.refused_in.unwrap_or(&kind.gvk.group);
+        return Err(Status::invalid(group, &kind.gvk.kind, name, &errors));
     }
     Ok(kind.strategy.warn.map(|warn| warn(value, old)).unwrap_or_default())
 }

@@ -97,7 +97,8 @@ impl Document {
         };
         let patched = patched.map_err(|error| error.to_status())?;
         let shown = || match &self.change {
-            Change::Json(_) | Change::Merge(_) => sorted_text(&patched),
+            Change::Json(_) => json::to_string(&patched),
+            Change::Merge(patch) => text_of_merged(&patched, patch),
             Change::Strategic(patch) => go_text(patch),
         };
         let conformed = conform::conform_patched(kinds, kind, patched.clone());
@@ -131,21 +132,20 @@ fn invalid_patch(shown: String, why: &str) -> Status {
     Status::invalid("", "", "", &errors)
 }
 
-/// A value's JSON as Go writes what it holds in maps: by key.
-fn sorted_text(value: &Value) -> String {
-    fn sort(value: &mut Value) {
-        match value {
-            Value::Object(map) => {
-                map.sort_keys();
-                map.iter_mut().for_each(|(_, value)| sort(value));
+/// The JSON of a merged object as upstream writes it: what the patch reaches by key, everything else as it was.
+fn text_of_merged(object: &Value, patch: &Value) -> String {
+    fn sort(value: &mut Value, patch: &Value) {
+        let (Value::Object(map), Value::Object(patch)) = (value, patch) else { return };
+        map.sort_keys();
+        for (key, value) in map.iter_mut() {
+            if let Some(patch) = patch.get(key) {
+                sort(value, patch);
             }
-            Value::Array(items) => items.iter_mut().for_each(sort),
-            _ => {}
         }
     }
-    let mut value = value.clone();
-    sort(&mut value);
-    json::to_string(&value)
+    let mut object = object.clone();
+    sort(&mut object, patch);
+    json::to_string(&object)
 }
 
 /// A value as Go prints it with `%+v`: `map[a:1 b:[x y]]`.
@@ -191,6 +191,9 @@ mod tests {
     fn prints_like_go() {
         let value = value!({"spec": {"b": [1, "x", true], "a": null}, "kind": "A"});
         assert_eq!(go_text(&value), "map[kind:A spec:map[a:<nil> b:[1 x true]]]");
-        assert_eq!(sorted_text(&value), r#"{"kind":"A","spec":{"a":null,"b":[1,"x",true]}}"#);
+        let patch = value!({"kind": "A"});
+        assert_eq!(text_of_merged(&value, &patch), r#"{"kind":"A","spec":{"b":[1,"x",true],"a":null}}"#);
+        let patch = value!({"spec": {"c": null}});
+        assert_eq!(text_of_merged(&value, &patch), r#"{"kind":"A","spec":{"a":null,"b":[1,"x",true]}}"#);
     }
 }

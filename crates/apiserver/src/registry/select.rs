@@ -104,6 +104,9 @@ fn check_field(kind: &KindInfo, field: &str) -> Result<(), Status> {
     if matches!(field, NAME | NAMESPACE) || kind.selectable_fields.iter().any(|known| known.name == field) {
         return Ok(());
     }
+    if let Some(refuse) = kind.strategy.refuse_field {
+        return Err(Status::bad_request(refuse(field)));
+    }
     Err(Status::bad_request(match kind.selectable_fields.is_empty() {
         true => format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
         false => format!("field label not supported: {field}"),
