@@ -140,7 +140,7 @@ impl<'a> Recovery<'a> {
             return Err(OpenError::Damaged(missing));
         };
         let newest = self.replay(&self.segments[first..], &mut view, &mut window)?;
-        self.check_end(&newest, &view)?;
+        self.check_end(&newest)?;
         Ok((view, window, newest))
     }
 
@@ -189,10 +189,11 @@ impl<'a> Recovery<'a> {
     }
 
     /// Damage, if the log ends earlier than something else knows.
-    fn check_end(&self, newest: &Newest, view: &View) -> Result<(), OpenError> {
+    fn check_end(&self, newest: &Newest) -> Result<(), OpenError> {
         let Newest { segment, name, .. } = newest;
         let short = |what: &str| Damage::new(name, segment.bytes as u64, what);
-        if let Some((revision, _)) = self.snapshots.last().filter(|(revision, _)| *revision > view.revision) {
+        // The log, not the view: that one has the snapshot's revision if the replay started from it.
+        if let Some((revision, _)) = self.snapshots.last().filter(|(revision, _)| *revision > segment.last) {
             let damage = short("the log ends before the newest snapshot").losing(segment.last, revision + 1);
             return Err(OpenError::Damaged(damage));
         }

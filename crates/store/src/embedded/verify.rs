@@ -98,6 +98,7 @@ impl Check<'_> {
     /// Reads the log, and on the way compares the later snapshots with what the first one becomes by it.
     fn segments(&mut self, segments: &[(Revision, FileInfo)]) -> Result<Option<(Segment, String)>, OpenError> {
         let from_nothing = segments.first().is_some_and(|(first, _)| *first == REVISION_FIRST + 1);
+        let newest_snapshot = self.views.last().map(|view| view.revision);
         let mut replay = Replay::new(std::mem::take(&mut self.views), from_nothing);
         let missing = |what| Damage::new("wal", 0, what);
         match segments.first() {
@@ -132,10 +133,12 @@ impl Check<'_> {
         }
         self.report.revision = replay.view.revision;
         self.report.damages.append(&mut replay.damages);
-        let unreached = replay.later.last().filter(|view| view.revision > replay.view.revision);
-        self.report.damages.extend(unreached.map(|view| {
-            missing("the log ends before the newest snapshot").losing(replay.view.revision, view.revision + 1)
-        }));
+        if let (Some(revision), Some((segment, name))) = (newest_snapshot, &newest)
+            && revision > segment.last
+        {
+            let damage = Damage::new(name, segment.bytes as u64, "the log ends before the newest snapshot");
+            self.report.damages.push(damage.losing(segment.last, revision + 1));
+        }
         Ok(newest)
     }
 

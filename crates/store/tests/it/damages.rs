@@ -107,6 +107,63 @@ async fn a_closed_store_that_is_cut_short_is_never_shown() {
     }
 }
 
+/// Nobody closed the store, so only the snapshots know how far its log went at least. `snapshots` are the newest ones
+/// that are left.
+async fn a_log_cut_before_the_newest_snapshot(snapshots: usize) {
+    let (mut image, truth) = small_store(false).await;
+    let (kept, segments) = snapshots_and_segments(&image);
+    for (name, _) in &kept[..kept.len() - snapshots] {
+        image.remove(name);
+    }
+    let newest = kept.last().unwrap().1;
+    let (mut refusals, mut opened) = (0, 0);
+    for (at, (name, _)) in segments.iter().enumerate() {
+        let mut image = image.clone();
+        segments[at + 1..].iter().for_each(|(later, _)| image.remove(later));
+        for length in 0..image.bytes(name).len() {
+            let mut damaged = image.clone();
+            damaged.set(name, image.bytes(name)[..length].to_vec());
+            let what = format!("{name} cut to {length}, {snapshots} snapshots");
+            let report = verify(&SimDisk::of(damaged.clone())).unwrap();
+            match open(damaged) {
+                Err(OpenError::Damaged(_)) => {
+                    assert!(!report.damages.is_empty(), "{what}");
+                    refusals += 1;
+                }
+                Err(error) => panic!("{what}: {error}"),
+                Ok((disk, store)) => {
+                    assert!(truth.check(&store, &what).await >= newest, "{what}");
+                    let put = Change::Put { value: "after".into(), ttl: None };
+                    store.write("/after".into(), Expect::Absent, put).await.unwrap();
+                    drop(store);
+                    assert!(open(disk.image()).is_ok(), "{what}: what was written since cannot be read");
+                    opened += 1;
+                }
+            }
+        }
+    }
+    assert!(refusals > 100 && opened > 10, "{refusals} refused, {opened} opened");
+}
+
+/// The names of both, each with its (last) revision, oldest first.
+fn snapshots_and_segments(image: &Image) -> (Vec<(String, u64)>, Vec<(String, u64)>) {
+    let (mut snapshots, mut segments) = (Vec::new(), Vec::new());
+    for file in verify(&SimDisk::of(image.clone())).unwrap().files {
+        match file.kind {
+            FileKind::Snapshot { revision, .. } => snapshots.push((file.name, revision)),
+            FileKind::Segment { last, .. } => segments.push((file.name, last)),
+            FileKind::Unreadable => panic!("{} cannot be read", file.name),
+        }
+    }
+    (snapshots, segments)
+}
+
+#[tokio::test]
+async fn a_log_that_does_not_reach_the_newest_snapshot_is_damage() {
+    a_log_cut_before_the_newest_snapshot(2).await;
+    a_log_cut_before_the_newest_snapshot(1).await;
+}
+
 #[tokio::test]
 async fn one_file_in_the_place_of_another_is_never_shown() {
     let (image, truth) = small_store(true).await;
