@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use corten_stdx::clock::Stopwatch;
+use serde_json::Value;
 
-use super::node::{LIMIT, Node};
+use super::node::{LIMIT, NAME, Node};
 use super::shop::{HOSTS, NAMESPACE};
 use crate::load::Load;
 use crate::process::wait;
@@ -37,6 +38,7 @@ pub(super) async fn all(node: &mut Node) -> Result<()> {
     image(node, "corrupt-layer", &registry, "its digest is sha256:")?;
     let shell = node.field(NAMESPACE, "deployment/admin", "{.spec.template.spec.containers[0].image}")?;
     forks_without_end(node, &shell).await?;
+    stays_within_its_limit(node, &shell)?;
     fills_its_log(node, &shell)?;
     ignores_sigterm(node, &shell)?;
     node.kubectl(&["delete", "namespace", FAULTS])?;
@@ -87,6 +89,26 @@ async fn forks_without_end(node: &Node, shell: &str) -> Result<()> {
     ensure!(nodes.contains(" Ready "), "the node is not ready: {nodes}");
     node.kubectl(&["-n", FAULTS, "delete", "pod", "bomb", "--grace-period=1"])?;
     Ok(())
+}
+
+/// Processes that stay are as many as the limit allows: some of them are the pod's own.
+fn stays_within_its_limit(node: &Node, shell: &str) -> Result<()> {
+    run(node, "many", shell, "(while :; do sleep 1000 & done); exec sleep 1000")?;
+    node.until(&["-n", FAULTS, "logs", "many", "--tail=100"], |text| text.contains("ork"))?;
+    let limit: u64 = POD_PIDS_MAX.parse().context("the limit is a number")?;
+    let taken = processes(node, "many")?;
+    ensure!((limit - 10..=limit).contains(&taken), "the pod has {taken} processes, its limit is {limit}");
+    node.kubectl(&["-n", FAULTS, "delete", "pod", "many", "--grace-period=1"])?;
+    Ok(())
+}
+
+/// How many processes a pod has at this moment.
+fn processes(node: &Node, name: &str) -> Result<u64> {
+    let summary = node.kubectl(&["get", "--raw", &format!("/api/v1/nodes/{NAME}/proxy/stats/summary")])?;
+    let summary: Value = serde_json::from_str(&summary).context("a summary")?;
+    let mut pods = summary["pods"].as_array().context("a list of pods")?.iter();
+    let pod = pods.find(|pod| pod["podRef"]["name"] == name).context("the pod is in it")?;
+    pod["process_stats"]["process_count"].as_u64().context("a count of processes")
 }
 
 /// What a container prints without end takes a bounded part of the disk, and its newest lines are there.

@@ -3,7 +3,7 @@
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 
-use crate::process::{Server, command};
+use crate::process::{Server, command, refusal};
 
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
 const HOUR_S: i64 = 3600;
@@ -57,7 +57,7 @@ async fn a_clock_before_the_authorities_is_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     assert_eq!(Server::start(dir.path()).stop(), Some(0));
     let mut command = command(dir.path(), "127.0.0.1:0");
-    let output = command.env("CORTEN_CLOCK_OFFSET", (-DAY_S).to_string()).output().expect("it runs");
+    let output = refusal(command.env("CORTEN_CLOCK_OFFSET", (-DAY_S).to_string()));
     let text = String::from_utf8(output.stderr).expect("text");
     assert_eq!(output.status.code(), Some(1));
     assert!(text.contains("ca.crt is not valid yet by this server's clock; set the clock, then start again"), "{text}");

@@ -130,12 +130,24 @@ impl Drop for Server {
 }
 
 /// Runs a start that is expected to be refused.
+/// What a start ends with that is to be refused; one that becomes ready would never end by itself.
+pub(crate) fn refusal(command: &mut Command) -> Output {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
+    let stdout = BufReader::new(child.stdout.take().expect("piped"));
+    if stdout.lines().any(|line| line.expect("text").starts_with("ready in ")) {
+        child.kill().expect("it is there");
+        child.wait().expect("it ends");
+        panic!("it was not refused");
+    }
+    child.wait_with_output().expect("it ends")
+}
+
 pub(crate) fn refused(dir: &Path, listen: &str) -> String {
     refused_with(dir, listen, &no_edge())
 }
 
 pub(crate) fn refused_with(dir: &Path, listen: &str, ports: &[String]) -> String {
-    let Output { status, stderr, .. } = command_with(dir, listen, ports).output().expect("it runs");
+    let Output { status, stderr, .. } = refusal(&mut command_with(dir, listen, ports));
     assert_eq!(status.code(), Some(1));
     String::from_utf8(stderr).expect("text")
 }

@@ -6,7 +6,7 @@ use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::process::{Server, refused};
+use crate::process::{Server, refusal, refused};
 
 const ANY: &str = "127.0.0.1:0";
 
@@ -46,7 +46,7 @@ fn overlapping_cidrs() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let mut command = crate::process::command_in_any_range(&data, ANY);
-    let output = command.args(["--pod-cidr", "10.96.0.0/17"]).output().expect("it runs");
+    let output = refusal(command.args(["--pod-cidr", "10.96.0.0/17"]));
     let text = String::from_utf8(output.stderr).expect("text");
     let expected = "the pod range 10.96.0.0/17 overlaps the Service range 10.96.0.0/16";
     assert!(!output.status.success() && text.contains(expected), "{text}");
@@ -72,7 +72,7 @@ fn not_root() {
     std::fs::set_permissions(&open, std::fs::Permissions::from_mode(0o777)).expect("set");
     let mut command = Command::new(for_everybody(dir.path()));
     command.args(["up", "--listen", ANY, "--http-port", "0", "--https-port", "0", "--data-dir"]).arg(open.join("data"));
-    let output = command.uid(NOBODY).gid(NOBODY).output().expect("it runs");
+    let output = refusal(command.uid(NOBODY).gid(NOBODY));
     let text = String::from_utf8(output.stderr).expect("text");
     let expected = "error: running pods needs root; run as root, or leave pods and Services to others with --controllers none \
                     --network none\n";
@@ -88,7 +88,7 @@ fn no_cgroup_controller() {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "sh", "-c", without, env!("CARGO_BIN_EXE_corten")]);
     command.args(["up", "--listen", ANY, "--http-port", "0", "--https-port", "0", "--data-dir"]).arg(&data);
-    let output = command.output().expect("it runs");
+    let output = refusal(&mut command);
     let text = String::from_utf8(output.stderr).expect("text");
     let expected = "error: pods cannot be limited: no control group of this server has cpu, memory, pids; mount them (";
     assert!(output.status.code() == Some(1) && text.starts_with(expected), "{text}");
@@ -101,7 +101,7 @@ fn a_demo_that_lacks_a_part_or_its_sources() {
     let dir = tempfile::tempdir().expect("a directory");
     let data = dir.path().join("data");
     let refused = |command: &mut std::process::Command| {
-        let output = command.arg("--demo").output().expect("it runs");
+        let output = refusal(command.arg("--demo"));
         assert!(!output.status.success());
         String::from_utf8(output.stderr).expect("text")
     };
@@ -121,7 +121,7 @@ fn a_demo_that_lacks_a_part_or_its_sources() {
 fn a_clock_offset_that_is_no_number() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = crate::process::command(dir.path(), ANY);
-    let output = command.env("CORTEN_CLOCK_OFFSET", "soon").output().expect("it runs");
+    let output = refusal(command.env("CORTEN_CLOCK_OFFSET", "soon"));
     let text = String::from_utf8(output.stderr).expect("text");
     assert!(!output.status.success() && text.contains("CORTEN_CLOCK_OFFSET"), "{text}");
 }
