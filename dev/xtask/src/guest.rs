@@ -1,12 +1,9 @@
 //! `cargo xtask guest`: builds the tests that talk to the kernel, and has `corten-e2e` run them where control groups are v2's.
 
-use std::process::Stdio;
-
-use anyhow::{Context, Result, ensure};
+use anyhow::Result;
 use serde_json::Value;
 
-use crate::step::cargo;
-use crate::strangers;
+use crate::{step, strangers};
 
 /// Crates whose tests run in the guest.
 const CRATES: [&str; 2] = ["corten-runtime", "corten-sys"];
@@ -16,34 +13,32 @@ const STARTED: &str = "pod-load";
 
 /// Boots the guest. It takes its own arguments.
 pub(crate) fn run(arguments: &[String]) -> Result<()> {
-    let mut all = built()?;
+    let mut all = built(&CRATES.map(|name| ["-p", name]).concat())?;
     all.extend_from_slice(arguments);
     strangers::run("guest", &all)
 }
 
-/// Builds the test programs. Returns them as arguments for the guest.
-fn built() -> Result<Vec<String>> {
-    let mut command = cargo(&["test", "--quiet", "--no-run", "--message-format", "json"]);
-    command.args(CRATES.iter().flat_map(|name| ["-p", name]));
-    let output = command.stderr(Stdio::inherit()).output().context("cannot start cargo")?;
-    ensure!(output.status.success(), "the tests of {} do not build: {}", CRATES.join(", "), output.status);
-    let lines = String::from_utf8(output.stdout)?;
-    let mut arguments = Vec::new();
-    for line in lines.lines() {
-        arguments.extend(argument(&serde_json::from_str(line)?));
-    }
-    Ok(arguments)
+/// The same after all tests were built: what was built for them is taken, where a choice of crates would be built once more.
+pub(crate) fn run_after_tests() -> Result<()> {
+    strangers::run("guest", &built(&["--workspace"])?)
 }
 
-/// What of cargo's messages tells of a program that the guest needs.
+/// Builds the test programs. Returns them as arguments for the guest.
+fn built(which: &[&str]) -> Result<Vec<String>> {
+    let programs = step::built(&[&["test", "--no-run"], which].concat())?;
+    Ok(programs.iter().filter_map(argument).collect())
+}
+
+/// A program that the guest needs, of what cargo says of it.
 fn argument(message: &Value) -> Option<String> {
     let program = message["executable"].as_str()?;
     let (kind, name) = (message["target"]["kind"][0].as_str()?, message["target"]["name"].as_str()?);
+    let package = message["package_id"].as_str()?.rsplit(['#', '/']).next()?.split('@').next()?;
+    if !CRATES.contains(&package) {
+        return None;
+    }
     match (kind, message["profile"]["test"].as_bool()?) {
-        ("lib" | "test", true) => {
-            let package = message["package_id"].as_str()?.rsplit(['#', '/']).next()?.split('@').next()?;
-            Some(format!("--suite={package}-{kind}={program}"))
-        }
+        ("lib" | "test", true) => Some(format!("--suite={package}-{kind}={program}")),
         ("bin", false) if name == STARTED => Some(format!("--with={program}")),
         _ => None,
     }
@@ -66,6 +61,7 @@ mod tests {
         check(package, "bin", "pod-load", false, Some("--with=/t/it-1"));
         check(package, "bin", "pod-load", true, None);
         check(package, "bin", "start-bench", false, None);
+        check("path+file:///w/crates/store#corten-store@0.1.0", "test", "it", true, None);
         assert_eq!(argument(&serde_json::json!({"reason": "build-finished", "success": true})), None);
     }
 }

@@ -2,10 +2,11 @@
 
 use std::env;
 use std::ffi::OsStr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
+use serde_json::Value;
 
 /// Runs a command to its end; anything but success is an error that names it.
 pub(crate) fn run(mut command: Command) -> Result<()> {
@@ -18,6 +19,26 @@ pub(crate) fn run(mut command: Command) -> Result<()> {
         bail!("{text}: {status}");
     }
     Ok(())
+}
+
+/// Builds with cargo. Returns what it says of each program that there is now.
+pub(crate) fn built(arguments: &[&str]) -> Result<Vec<Value>> {
+    let mut command = cargo(arguments);
+    command.args(["--quiet", "--message-format", "json-render-diagnostics"]);
+    let text = show(&command);
+    println!("$ {text}");
+    let started = now();
+    let output = command.stderr(Stdio::inherit()).output().with_context(|| format!("cannot start {text}"))?;
+    println!("  {:.1} s: {text}", started.elapsed().as_secs_f64());
+    ensure!(output.status.success(), "{text}: {}", output.status);
+    let mut programs = Vec::new();
+    for line in String::from_utf8(output.stdout)?.lines() {
+        let message: Value = serde_json::from_str(line)?;
+        if message["executable"].is_string() {
+            programs.push(message);
+        }
+    }
+    Ok(programs)
 }
 
 /// A command's standard output; `None` if it cannot be started or fails.

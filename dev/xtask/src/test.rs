@@ -6,7 +6,7 @@ use anyhow::Result;
 
 use crate::check::POD;
 use crate::step::{self, cargo};
-use crate::{requirements, strangers};
+use crate::{guest, requirements, strangers};
 
 /// The modules whose data are read by tests: golden objects of every kind; roles, discovery and OpenAPI documents.
 const MODULES: [&str; 2] = ["k8s.io/api@v0.36.3", "k8s.io/kubernetes@v1.36.3"];
@@ -25,5 +25,6 @@ pub(crate) fn run() -> Result<()> {
     }
     strangers::clients(&[])?;
     strangers::spine(&[])?;
+    guest::run_after_tests()?;
     strangers::differential(&[])
 }
