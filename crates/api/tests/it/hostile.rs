@@ -5,6 +5,7 @@ use corten_apimachinery::schema::ObjectSchema as _;
 use corten_apimachinery::value::{Map, Value};
 use corten_apimachinery::{json, protobuf};
 use proptest::prelude::*;
+use proptest::sample::Index;
 
 const KINDS: &[(&str, &str)] = &[
     ("v1", "Pod"),
@@ -45,6 +46,13 @@ const NAMES: &[&str] = &[
     "selector",
     "bogus",
 ];
+
+/// Every form that a field can have in a message.
+const POD: &str = r#"{"apiVersion":"v1","kind":"Pod",
+    "metadata":{"name":"a","creationTimestamp":"2026-11-21T10:00:00Z","labels":{"app":"a"},"finalizers":["a/b"]},
+    "spec":{"containers":[{"name":"a","stdin":true,"ports":[{"containerPort":80}],"resources":{"limits":{"cpu":"1"}},
+        "livenessProbe":{"httpGet":{"port":"web"}}}],
+        "securityContext":{"supplementalGroups":[1,2]},"terminationGracePeriodSeconds":30}}"#;
 
 fn tree() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
@@ -88,6 +96,21 @@ proptest! {
             prop_assert!(envelope.raw.len() <= bytes.len());
         }
     }
+
+    /// Messages that are nearly good lead further in than bytes at random.
+    #[test]
+    fn damaged_messages_do_no_harm(damage in proptest::collection::vec(any::<(Index, u8)>(), 1..4)) {
+        let schema = corten_api::schema("v1", "Pod").unwrap();
+        let pod = schema.conform(json::parse(POD.as_bytes()).unwrap().value).unwrap().value;
+        let mut message = schema.encode_protobuf(&pod).unwrap().unwrap();
+        for (at, byte) in damage {
+            let at = at.index(message.len());
+            message[at] = byte;
+        }
+        if let Ok(value) = schema.decode_protobuf(&message).unwrap() {
+            prop_assert!(value.as_object().is_some());
+        }
+    }
 }
 
 /// Wraps a message in field `number` of another.
@@ -126,4 +149,30 @@ fn a_message_of_countless_empty_values_is_refused() {
     let containers = [0x12, 0x00].repeat(protobuf::VALUES_MAX + 1);
     let error = schema.decode_protobuf(&nested(2, &containers)).unwrap().unwrap_err();
     assert_eq!(error.to_string(), "proto: more than 1000000 values");
+}
+
+#[test]
+fn a_message_that_is_cut_short_is_refused() {
+    let schema = corten_api::schema("v1", "Pod").unwrap();
+    let message = nested(1, &nested(1, b"web"));
+    assert!(schema.decode_protobuf(&message).unwrap().is_ok());
+    for length in 1..message.len() {
+        let error = schema.decode_protobuf(&message[..length]).unwrap().unwrap_err();
+        assert_eq!(error.to_string(), "unexpected EOF", "cut to {length}");
+    }
+}
+
+#[test]
+fn numbers_and_tags_that_cannot_be_are_refused() {
+    let schema = corten_api::schema("v1", "Pod").unwrap();
+    for (message, why) in [
+        ([&[0x0a][..], &[0xff; 11]].concat(), "proto: integer overflow"),
+        (vec![0x80, 0x80, 0x80, 0x80, 0x80, 0x01, 0x00], "proto: illegal tag"),
+        (vec![0x00, 0x00], "proto: illegal tag"),
+        (vec![0x0b, 0x0c], "proto: illegal tag"),
+        (vec![0x08, 0x01], "proto: wrong wireType = 0 for field 1"),
+    ] {
+        let error = schema.decode_protobuf(&message).unwrap().unwrap_err();
+        assert_eq!(error.to_string(), why, "{message:x?}");
+    }
 }
