@@ -120,7 +120,7 @@ async fn a_log_cut_before_the_newest_snapshot(snapshots: usize) {
     for (at, (name, _)) in segments.iter().enumerate() {
         let mut image = image.clone();
         segments[at + 1..].iter().for_each(|(later, _)| image.remove(later));
-        for length in 0..image.bytes(name).len() {
+        for length in (0..image.bytes(name).len()).step_by(8) {
             let mut damaged = image.clone();
             damaged.set(name, image.bytes(name)[..length].to_vec());
             let what = format!("{name} cut to {length}, {snapshots} snapshots");
@@ -142,7 +142,7 @@ async fn a_log_cut_before_the_newest_snapshot(snapshots: usize) {
             }
         }
     }
-    assert!(refusals > 100 && opened > 10, "{refusals} refused, {opened} opened");
+    assert!(refusals > 100 && opened > 100, "{refusals} refused, {opened} opened");
 }
 
 /// The names of both, each with its (last) revision, oldest first.
