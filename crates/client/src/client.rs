@@ -60,6 +60,9 @@ pub struct Delete {
     pub grace_period_s: Option<i64>,
 }
 
+/// A watch of one object is begun again after so long.
+const UNTIL_S: u64 = 60;
+
 /// Which objects a list or watch means, and how much of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Select {
@@ -163,6 +166,30 @@ impl Client {
             return Err(refusal(response).await);
         }
         Ok(Watching(Lines::new(response.into_body())))
+    }
+
+    /// Follows one object until `done` has an answer; it is asked of every state, and of a deletion with `None`.
+    pub async fn until<T>(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        done: impl Fn(Option<&Value>) -> Option<T>,
+    ) -> Result<T, Error> {
+        let select = Select { fields: format!("metadata.name={name}"), ..Select::default() };
+        loop {
+            let mut watching = self.watch(resource, namespace, &select, From::Everything, UNTIL_S).await?;
+            while let Some(event) = watching.next().await? {
+                let answer = match &event {
+                    WatchEvent::Added(object) | WatchEvent::Modified(object) => done(Some(object)),
+                    WatchEvent::Deleted(_) => done(None),
+                    WatchEvent::Bookmark { .. } => None,
+                };
+                if let Some(answer) = answer {
+                    return Ok(answer);
+                }
+            }
+        }
     }
 
     pub async fn create(&self, resource: &Resource, namespace: &str, object: &Value) -> Result<Value, Error> {

@@ -48,6 +48,11 @@ impl Error {
         self.code() == 404
     }
 
+    /// The server does not know who asks.
+    pub fn is_unauthorized(&self) -> bool {
+        self.code() == 401
+    }
+
     /// Somebody else was faster: look again.
     pub fn is_conflict(&self) -> bool {
         self.reason() == "Conflict"

@@ -1,7 +1,8 @@
 //! Requests over HTTPS: one HTTP/2 connection for everything, made again when it has ended.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -15,23 +16,29 @@ use http::{HeaderValue, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http2::{self, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use rustls::ClientConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio::sync::Mutex;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::transport::{BoxError, StreamBody, Transport, TransportError};
+use crate::trust::{Trust, TrustError};
 
-/// A peer that does not answer for so long is gone.
-const PING_EVERY: std::time::Duration = std::time::Duration::from_secs(30);
+/// A silent peer is asked so often whether it is there, and is gone when it does not answer for so long.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a connection and its handshake may take.
+const CONNECT_LIMIT: Duration = Duration::from_secs(10);
 
 /// Where a server is and how a client proves who it is.
 pub struct Server {
     /// `https://10.0.0.1:6443`.
     pub url: String,
-    pub authorities_pem: Vec<u8>,
+    pub trust: Trust,
     pub certificate_pem: Option<(Vec<u8>, Vec<u8>)>,
     pub token: Option<String>,
 }
@@ -48,6 +55,8 @@ pub enum ConfigError {
     Base64(&'static str, #[source] base64::DecodeError),
     #[error("a certificate or key is no PEM")]
     Pem(#[from] rustls::pki_types::pem::Error),
+    #[error(transparent)]
+    Trust(#[from] TrustError),
     #[error("the certificates cannot be used")]
     Tls(#[from] rustls::Error),
     #[error("{0:?} is not the URL of an HTTPS server")]
@@ -63,7 +72,8 @@ pub struct Https {
     name: ServerName<'static>,
     authority: HeaderValue,
     authorization: Option<HeaderValue>,
-    tls: TlsConnector,
+    /// Replaced when the client's certificate is renewed.
+    tls: RwLock<TlsConnector>,
     connection: Mutex<Option<SendRequest<Full<Bytes>>>>,
     tasks: Tasks,
 }
@@ -83,7 +93,7 @@ impl Server {
         let token = user.str_at(&["token"]);
         Ok(Self {
             url: cluster.str_at(&["server"]).to_owned(),
-            authorities_pem,
+            trust: Trust::Authorities(authorities_pem),
             certificate_pem: certificate.zip(key),
             token: (!token.is_empty()).then(|| token.to_owned()),
         })
@@ -125,10 +135,26 @@ impl Https {
             host,
             authority: HeaderValue::from_str(authority.as_str())?,
             authorization,
-            tls: TlsConnector::from(Arc::new(tls(server)?)),
+            tls: RwLock::new(TlsConnector::from(Arc::new(tls(server)?))),
             connection: Mutex::default(),
             tasks,
         })
+    }
+
+    /// Takes a renewed certificate for every request from now on; what is under way ends over the old connection.
+    pub async fn renew(&self, server: &Server) -> Result<(), ConfigError> {
+        let renewed = TlsConnector::from(Arc::new(tls(server)?));
+        *self.tls.write().unwrap_or_else(PoisonError::into_inner) = renewed;
+        *self.connection.lock().await = None;
+        Ok(())
+    }
+
+    async fn open(&self) -> Result<TlsStream<TcpStream>, TransportError> {
+        let stream = TcpStream::connect((self.host.as_str(), self.port));
+        let stream = stream.await.map_err(|error| TransportError::new("no connection to the server", error))?;
+        let tls = self.tls.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let stream = tls.connect(self.name.clone(), stream);
+        stream.await.map_err(|error| TransportError::new("no TLS session with the server", error))
     }
 
     /// The connection there is, or a new one.
@@ -137,12 +163,10 @@ impl Https {
         if let Some(open) = connection.as_ref().filter(|open| !open.is_closed()) {
             return Ok(open.clone());
         }
-        let stream = TcpStream::connect((self.host.as_str(), self.port));
-        let stream = stream.await.map_err(|error| TransportError::new("no connection to the server", error))?;
-        let stream = self.tls.connect(self.name.clone(), stream);
-        let stream = stream.await.map_err(|error| TransportError::new("no TLS session with the server", error))?;
+        let opened = tokio::time::timeout(CONNECT_LIMIT, self.open()).await;
+        let stream = opened.map_err(|error| TransportError::new("no answer from the server in time", error))??;
         let mut builder = http2::Builder::new(Spawn(self.tasks.clone()));
-        builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY);
+        builder.timer(TokioTimer::new()).keep_alive_interval(PING_EVERY).keep_alive_timeout(PING_LIMIT);
         let (sender, driver) = builder
             .handshake(TokioIo::new(stream))
             .await
@@ -195,14 +219,7 @@ impl<F: Future<Output = ()> + Send + 'static> hyper::rt::Executor<F> for Spawn {
 }
 
 fn tls(server: &Server) -> Result<ClientConfig, ConfigError> {
-    let mut roots = RootCertStore::empty();
-    for authority in CertificateDer::pem_slice_iter(&server.authorities_pem) {
-        roots.add(authority?)?;
-    }
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots);
+    let builder = server.trust.config()?;
     let mut config = match &server.certificate_pem {
         Some((chain, key)) => {
             let chain = CertificateDer::pem_slice_iter(chain).collect::<Result<_, _>>()?;

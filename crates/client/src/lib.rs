@@ -17,6 +17,7 @@ pub mod informer;
 mod line;
 pub mod resource;
 pub mod transport;
+pub mod trust;
 
 pub use client::{Client, Delete, Listed, Patch, Select, Watching};
 pub use error::Error;

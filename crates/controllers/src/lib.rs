@@ -8,6 +8,7 @@ use corten_client::{Client, Informers};
 use corten_stdx::clock::Clock;
 
 mod backend;
+pub mod certificate;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;
@@ -30,6 +31,7 @@ pub mod root_ca;
 pub mod service_account;
 pub mod stateful_set;
 pub mod taint_eviction;
+pub mod token_cleaner;
 pub mod ttl_after_finished;
 pub mod volume_protection;
 
