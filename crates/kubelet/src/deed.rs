@@ -190,6 +190,21 @@ pub(crate) async fn link(ground: &Ground, pod: Pod<'_>, pid: u32) -> Result<Vec<
     Ok(addresses)
 }
 
+/// The files that tell names, in a pod's folder, and where its containers find them.
+pub(crate) const NAME_FILES: [(&str, &str); 3] =
+    [("etc-hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
+
+/// Makes those files again where one has gone: no container starts without them.
+pub(crate) fn mend_files(of: &Subjected) -> io::Result<()> {
+    let dir = of.ground.parts.settings.pod_dir(of.pod().uid());
+    if NAME_FILES.iter().all(|(file, _)| dir.join(file).exists()) {
+        return Ok(());
+    }
+    tracing::warn!(pod = of.pod().long_name(), "a file that tells names is lost and made anew");
+    let (hostname, _) = files::hostname(of.pod(), &of.ground.parts.settings.cluster_domain);
+    write_files(of, &hostname)
+}
+
 fn write_files(of: &Subjected, hostname: &str) -> io::Result<()> {
     let (pod, settings) = (of.pod(), &of.ground.parts.settings);
     let dir = settings.pod_dir(pod.uid());

@@ -12,7 +12,7 @@ use corten_runtime::spec::Mount;
 use corten_stdx::error::Chain;
 use tokio::sync::watch;
 
-use super::{Subjected, blocking, make_dir};
+use super::{NAME_FILES, Subjected, blocking, make_dir, mend_files};
 use crate::container::{self, Making, file_mount};
 use crate::env::{ServiceView, environment};
 use crate::hook;
@@ -194,9 +194,8 @@ fn mounts(
     let own = volumes::mounts(settings, of.subject(), container, env).map_err(|error| Chain(&error).to_string())?;
     let dir = settings.pod_dir(of.pod().uid());
     let mut mounts = Vec::new();
-    for (file, target) in
-        [("etc-hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")]
-    {
+    mend_files(of).map_err(|error| format!("cannot write the pod's files: {error}"))?;
+    for (file, target) in NAME_FILES {
         if !own.iter().any(|mount| mount.target == Path::new(target)) {
             mounts.push(file_mount(dir.join(file), target, false));
         }

@@ -177,15 +177,17 @@ async fn a_volume_that_was_lost_is_there_at_the_next_start() {
         let mount = spec.mounts.into_iter().find(|mount| mount.target == std::path::Path::new(target));
         mount.expect("it is mounted").source
     };
-    let (map, disk) = (source("/etc/m"), source("/data"));
+    let (map, disk, hosts) = (source("/etc/m"), source("/data"), source("/etc/hosts"));
     std::fs::write(disk.join("kept"), "").expect("it is written");
     std::fs::remove_dir_all(&map).expect("it was there");
+    std::fs::remove_file(&hosts).expect("it was there");
     node.engine.exit("c", 1);
     let again = |count| {
         move |pod: &Value| is_ready(pod) && first(pod, "containerStatuses").i64_at(&["restartCount"]) == Some(count)
     };
     node.wait("a", "it starts again", again(1)).await;
     assert_eq!(std::fs::read_to_string(map.join("k")).expect("it is made anew"), "1");
+    assert!(std::fs::read_to_string(hosts).expect("it is made anew").contains("localhost"));
     assert!(disk.join("kept").exists(), "what was there stays");
     node.stop().await;
 }
