@@ -2,6 +2,7 @@
 //! objects of flow control. Figures are upstream's.
 
 mod authorities;
+pub mod joining;
 mod network;
 
 use corten_apimachinery::value;
@@ -9,6 +10,7 @@ use corten_apimachinery::value::{Map, Value};
 
 pub use authorities::Authorities;
 pub(crate) use authorities::keep;
+pub use joining::Joining;
 pub use network::Network;
 pub(crate) use network::follow;
 

@@ -11,7 +11,7 @@ use corten_apiserver::auth::User;
 use corten_apiserver::registry::{Body, Context, DeleteOptions, ListOptions, Registry, Target, WriteOptions};
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
-use crate::bootstrap::{self, Authorities, Network};
+use crate::bootstrap::{self, Network};
 use crate::lookup::Resource;
 use crate::rbac::defaults::{self, Change, FactsError};
 use crate::rbac::{GROUP, Policy};
@@ -35,19 +35,19 @@ pub enum InstallError {
     Refused { kind: String, name: String, source: Status },
 }
 
-/// Writes the initial objects under an in-process identity.
+/// Writes the initial objects under an in-process identity. Keys of config maps in `published` are kept as they are there.
 pub async fn install(
     registry: &Registry,
     user: &Arc<User>,
     network: &Network,
-    authorities: &Authorities,
+    published: Vec<(Resource, Value)>,
 ) -> Result<(), InstallError> {
     let context = Context::new(user.clone(), MANAGER);
     let context = &context;
     // Everything else may stand in a namespace.
     settle_all(registry, context, bootstrap::namespaces(), create_only).await?;
     settle_all(registry, context, bootstrap::objects(), create_only).await?;
-    settle_all(registry, context, vec![authorities.object()], bootstrap::keep).await?;
+    settle_all(registry, context, published, bootstrap::keep).await?;
     ready_range(registry, context, network).await?;
     settle_all(registry, context, network.services(), create_only).await?;
     settle_all(registry, context, network.endpoints(), bootstrap::follow).await?;
@@ -175,6 +175,7 @@ mod tests {
     use ipnet::Ipv4Net;
 
     use super::*;
+    use crate::bootstrap::Authorities;
     use crate::fixture::kind;
     use crate::lookup::NAMESPACES;
     use crate::rbac::Rbac;
@@ -245,9 +246,13 @@ mod tests {
     #[tokio::test]
     async fn a_second_install_changes_nothing_and_a_lost_rule_returns() {
         let server = server();
-        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("installed");
+        install(&server.registry, &server.user, &NETWORK, vec![Authorities::default().object()])
+            .await
+            .expect("installed");
         let revision = server.store.status().revision;
-        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("installed again");
+        install(&server.registry, &server.user, &NETWORK, vec![Authorities::default().object()])
+            .await
+            .expect("installed again");
         assert_eq!(server.store.status().revision, revision, "nothing was written");
         let namespace = server.target(NAMESPACES, "", "kube-system");
         assert!(server.registry.get(&namespace, &ListOptions::default()).await.is_ok());
@@ -256,7 +261,9 @@ mod tests {
         let mut less = whole.clone();
         less.as_object_mut().expect("an object").insert("rules", Vec::<Value>::new());
         server.put(less).await;
-        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("repaired");
+        install(&server.registry, &server.user, &NETWORK, vec![Authorities::default().object()])
+            .await
+            .expect("repaired");
         let repaired = server.role("system:kube-scheduler").await;
         assert!(uncovered(&rules_of(&repaired), &rules_of(&whole)).is_empty());
     }
@@ -264,7 +271,9 @@ mod tests {
     #[tokio::test]
     async fn the_feed_knows_all_roles_and_fills_aggregated_ones() {
         let server = server();
-        install(&server.registry, &server.user, &NETWORK, &Authorities::default()).await.expect("installed");
+        install(&server.registry, &server.user, &NETWORK, vec![Authorities::default().object()])
+            .await
+            .expect("installed");
         let rbac = Rbac::default();
         let mut feed = Feed::start(&rbac, &server.registry, &server.user, &server.tasks).expect("started");
         assert!(feed.synced().await);

@@ -6,6 +6,7 @@ pub mod admission;
 pub mod authn;
 pub mod binding;
 pub mod bootstrap;
+pub mod bootstrap_token;
 pub mod connect;
 pub mod crd;
 pub mod eviction;

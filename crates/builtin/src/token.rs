@@ -16,6 +16,7 @@ use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 
 pub use authenticator::BearerTokens;
+pub(crate) use authenticator::bearer;
 pub use keys::{Keys, KeysError};
 pub use openid::routes;
 pub use request::TokenRequests;

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use corten_apimachinery::value::Value;
 use corten_apiserver::around::Arounds;
 use corten_apiserver::auth::{AUTHENTICATED, Authenticator, Authorizer, User};
 use corten_apiserver::connect::{Connectors, Routes};
@@ -12,11 +13,12 @@ use corten_apiserver::http::access::Access;
 use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
 use corten_apiserver::registry::Registry;
 use corten_builtin::authn::ClientCertificates;
-use corten_builtin::bootstrap::{Authorities, Network};
+use corten_builtin::bootstrap::Network;
+use corten_builtin::bootstrap_token::BootstrapTokens;
 use corten_builtin::connect::{self, Dial, Ground};
 use corten_builtin::crd::controller::CustomResources;
 use corten_builtin::install::install;
-use corten_builtin::lookup::{FromRegistry, Lookup};
+use corten_builtin::lookup::{FromRegistry, Lookup, Resource};
 use corten_builtin::node::NodeAuthorizer;
 use corten_builtin::rbac::Rbac;
 use corten_builtin::rbac::escalation::Escalation;
@@ -48,7 +50,8 @@ pub struct Base {
     pub network: Network,
     /// How nodes and pods are reached.
     pub dial: Arc<dyn Dial>,
-    pub authorities: Authorities,
+    /// Config maps that tell others of the cluster.
+    pub published: Vec<(Resource, Value)>,
     pub clock: Clock,
     pub random: Random,
     pub tasks: Tasks,
@@ -56,7 +59,7 @@ pub struct Base {
 
 /// Makes an API server that has everything it begins with and knows who may do what.
 pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
-    let Base { store, keys, signing, external, network, authorities, dial, clock, random, tasks } = base;
+    let Base { store, keys, signing, external, network, published, dial, clock, random, tasks } = base;
     let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
@@ -73,7 +76,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     registry.set_arounds(arounds);
     let mended = services.begin().await.context("the addresses of Services")?;
     tracing::debug!(mended.freed, mended.taken, "looked at the addresses of Services");
-    install(&registry, &server, &network, &authorities).await.context("the objects that a cluster begins with")?;
+    install(&registry, &server, &network, published).await.context("the objects that a cluster begins with")?;
     aggregate(&registry, &server).await.context("the aggregated cluster roles")?;
     tasks.spawn("service-addresses", services.keep(clock.clone(), tasks.stopped()));
     let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;
@@ -84,9 +87,10 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
 
     let mut checks = Checks::default();
     checks.register("store", true, Arc::new(StoreCheck(store)));
+    let bootstrap = BootstrapTokens { lookup: reads.clone(), clock: clock.clone() };
     let tokens = Tokens { keys: signing, lookup: reads, clock: clock.clone(), random: random.clone() };
     let authenticators: Vec<Arc<dyn Authenticator>> =
-        vec![Arc::new(ClientCertificates), Arc::new(BearerTokens(tokens.clone()))];
+        vec![Arc::new(ClientCertificates), Arc::new(BearerTokens(tokens.clone())), Arc::new(bootstrap)];
     let mut routes = Routes::default();
     token::routes(&mut routes, &tokens.keys, &external.to_string());
     let mut connectors = Connectors::default();

@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -20,6 +20,10 @@ pub struct Arguments {
 pub enum Verb {
     /// Start everything on this server, in the foreground.
     Up(Up),
+    /// Make this server a node of the cluster whose API is at a URL.
+    Node(Join),
+    /// Tokens with which further servers join this cluster.
+    Token(crate::token::Token),
     /// The images of this server.
     Image(crate::image::Image),
     /// Take away everything that corten has put on this server: pods, links, rules, files.
@@ -31,33 +35,18 @@ pub enum Verb {
     Version,
 }
 
-/// Where this server is and what it is called.
+/// What a server is as a node of its cluster, wherever the API is.
 #[derive(Debug, Args)]
-pub struct Up {
+pub struct Node {
     /// Where everything is kept.
     #[arg(long, value_name = "D", default_value = "/var/lib/corten")]
     pub data_dir: PathBuf,
-    /// Make the images of the repository's example shop and run it.
-    #[arg(long)]
-    pub demo: bool,
     /// This server's node name [default: its host name].
     #[arg(long, value_name = "N")]
     pub name: Option<String>,
-    /// Where the API listens.
-    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
-    pub listen: SocketAddr,
     /// Where this node's own server listens, which the API server alone may use [default: 0.0.0.0:10250, or a free port].
     #[arg(long, value_name = "ADDR:PORT")]
     pub node_listen: Option<SocketAddr>,
-    /// The range of the addresses that Services get.
-    #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
-    pub service_cidr: Ipv4Net,
-    /// The range of the addresses that pods get.
-    #[arg(long, value_name = "RANGE", default_value = "10.244.0.0/16")]
-    pub pod_cidr: Ipv4Net,
-    /// How long a node may be silent before its pods are moved, in seconds.
-    #[arg(long, value_name = "T", default_value = "20", value_parser = seconds)]
-    pub node_grace: Duration,
     /// How many processes and threads one pod may have.
     #[arg(long, value_name = "N", default_value = "4096")]
     pub pod_pids_limit: NonZeroU64,
@@ -67,12 +56,50 @@ pub struct Up {
     /// Where the edge takes requests over TLS; 0 for nowhere.
     #[arg(long, value_name = "PORT", default_value = "443")]
     pub https_port: u16,
+}
+
+/// A whole cluster on this server, which others may join.
+#[derive(Debug, Args)]
+pub struct Up {
+    #[command(flatten)]
+    pub node: Node,
+    /// Make the images of the repository's example shop and run it.
+    #[arg(long)]
+    pub demo: bool,
+    /// Where the API listens.
+    #[arg(long, value_name = "ADDR:PORT", default_value = "0.0.0.0:6443")]
+    pub listen: SocketAddr,
+    /// The range of the addresses that Services get.
+    #[arg(long, value_name = "RANGE", default_value = "10.96.0.0/16")]
+    pub service_cidr: Ipv4Net,
+    /// The range of the addresses that pods get.
+    #[arg(long, value_name = "RANGE", default_value = "10.244.0.0/16")]
+    pub pod_cidr: Ipv4Net,
+    /// How long a node may be silent before its pods are moved, in seconds.
+    #[arg(long, value_name = "T", default_value = "20", value_parser = seconds)]
+    pub node_grace: Duration,
     /// Which of the built-in controllers run: `none` leaves them to others, such as upstream's controller manager.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub controllers: Controllers,
     /// Whether this server's kernel is told of Services: `none` leaves them to others, such as upstream's proxy.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub network: Network,
+}
+
+/// A further server of a cluster.
+#[derive(Debug, Args)]
+pub struct Join {
+    #[command(flatten)]
+    pub node: Node,
+    /// Where the cluster's API is.
+    #[arg(long, value_name = "URL")]
+    pub server: String,
+    /// What `corten token create` has printed on the cluster's first server; needed once.
+    #[arg(long, value_name = "T")]
+    pub token: Option<String>,
+    /// Under which of its addresses others reach this server [default: the one that leads to the API].
+    #[arg(long, value_name = "ADDR")]
+    pub node_ip: Option<Ipv4Addr>,
 }
 
 /// Which part of the network is ours.

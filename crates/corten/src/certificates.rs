@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use corten_apiserver::http::tls::{Tls, TlsError, TlsMaterial};
 use corten_builtin::bootstrap::Authorities;
+use corten_client::trust::TrustError;
 use corten_kubelet::server::Identity;
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
@@ -19,6 +20,7 @@ use tokio::sync::watch;
 use crate::dial::{Connections, NodeClient};
 use crate::files::{FileError, write_private};
 use crate::kubeconfig;
+use crate::pki::sign::ClusterSigner;
 use crate::pki::{Leaf, NODE_CLIENT, Names, Pki, PkiError};
 use crate::reach::node_address;
 
@@ -47,7 +49,7 @@ pub enum CertificatesError {
     #[error(transparent)]
     Tls(#[from] TlsError),
     #[error("the certificate that nodes are shown cannot be used")]
-    NodeClient(#[source] rustls::Error),
+    NodeClient(#[source] TrustError),
     #[error("a stored certificate or key is no PEM")]
     Pem(#[from] pem::Error),
 }
@@ -86,6 +88,11 @@ impl Certificates {
     /// The authority that vouches for the API server.
     pub fn authority_pem(&self) -> &str {
         self.pki.cluster_pem()
+    }
+
+    /// The authority for requests of others.
+    pub fn signer(&self) -> Result<ClusterSigner, PkiError> {
+        self.pki.signer()
     }
 
     /// What aggregated API servers have to trust.

@@ -3,25 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_client::Informers;
 use corten_client::controller::{Controller, Handle};
 use corten_client::events::{Form, Recorder};
+use corten_controllers::certificate::Signer;
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
-    Base, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints, garbage, job,
-    namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, stateful_set, taint_eviction,
-    ttl_after_finished, volume_protection,
+    Base, certificate, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
+    garbage, job, namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, stateful_set,
+    taint_eviction, token_cleaner, ttl_after_finished, volume_protection,
 };
-use corten_dns::Zones;
-use corten_gateway::{ingress, zones};
 use corten_scheduler::binder;
 use futures_util::future::join_all;
-use tokio::sync::watch;
 
-use crate::edge::publish::FromApi;
 use crate::inside::{Inside, service_account, user};
-use crate::network;
-use crate::site::Site;
 
 /// Reads for the caches of all controllers; upstream's role of the name reads everything.
 const READER: &str = "system:kube-controller-manager";
@@ -33,6 +27,8 @@ pub struct Settings<'a> {
     /// How long a node may be silent.
     pub node_grace: Duration,
     pub pods: PodRange,
+    /// The cluster's authority.
+    pub signer: Arc<dyn Signer>,
 }
 
 type RecorderOf = Arc<dyn Fn(&'static str, &'static str) -> Recorder + Send + Sync>;
@@ -40,17 +36,17 @@ type RecorderOf = Arc<dyn Fn(&'static str, &'static str) -> Recorder + Send + Sy
 /// Starts every controller, each under the service account that upstream's roles are bound to. Resolves when all of
 /// them have seen what there is.
 pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
-    let informers = inside.informers(inside.client(user(READER, &[]), "kube-controller-manager"));
+    let informers = inside.seams.informers(inside.client(user(READER, &[]), "kube-controller-manager"));
     let of = inside.clone();
     let client_of = Arc::new(move |name: &'static str| of.client(service_account(name), name));
-    let base = Base { informers, client_of, recorder_of: recorder_of(inside), clock: inside.clock.clone() };
+    let base = Base { informers, client_of, recorder_of: recorder_of(inside), clock: inside.seams.clock.clone() };
     let controllers = [
         namespace::controller(&base),
         service_account::controller(&base),
         root_ca::controller(&base, settings.authority_pem),
         garbage::controller(&base),
         replica_set::controller(&base),
-        daemon_set::controller(&base, &inside.random),
+        daemon_set::controller(&base, &inside.seams.random),
         deployment::controller(&base),
         stateful_set::controller(&base),
         endpoint_slice::controller(&base),
@@ -65,9 +61,13 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         job::controller(&base),
         ttl_after_finished::controller(&base),
         disruption::controller(&base),
+        certificate::approve::controller(&base, settings.signer.clone()),
+        certificate::sign::controller(&base, settings.signer.clone()),
+        certificate::clean::controller(&base),
+        token_cleaner::controller(&base),
         scheduler(inside),
     ];
-    let driver = inside.driver();
+    let driver = inside.seams.driver();
     let running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
     join_all(running.iter().map(Handle::synced)).await;
     running
@@ -78,7 +78,7 @@ fn recorder_of(inside: &Inside) -> RecorderOf {
     let inside = inside.clone();
     Arc::new(move |account, component| {
         let form = Form::Counted { component: component.into(), host: "".into() };
-        inside.recorder(form, inside.client(service_account(account), component))
+        inside.seams.recorder(form, inside.client(service_account(account), component))
     })
 }
 
@@ -89,30 +89,10 @@ fn scheduler(inside: &Inside) -> Controller {
     let instance = format!("{}-{host}", binder::COMPONENT).into();
     let form = Form::Series { controller: binder::COMPONENT.into(), instance };
     binder::controller(&binder::Base {
-        informers: inside.informers(client.clone()),
-        recorder: inside.recorder(form, client.clone()),
+        informers: inside.seams.informers(client.clone()),
+        recorder: inside.seams.recorder(form, client.clone()),
         client,
-        clock: inside.clock.clone(),
-        random: inside.random.clone(),
+        clock: inside.seams.clock.clone(),
+        random: inside.seams.random.clone(),
     })
-}
-
-/// Routes and names of the edge as the API says, from now on.
-pub async fn start_edge(site: &Site<'_>, inside: &Inside, informers: &Informers, names: zones::Settings) -> FromApi {
-    let (out, mut wanted) = watch::channel(None);
-    let driver = inside.driver();
-    let (out_zones, mut zones_told) = watch::channel(Arc::<Zones>::default());
-    ingress::controller(informers, out).run(&driver);
-    zones::controller(informers, names, out_zones).run(&driver);
-    if let Some(address) = network::outside_address(site) {
-        let client = inside.client(network::identity(site), ingress::status::AGENT);
-        ingress::status::controller(informers, address, client).run(&driver);
-    }
-    // An error means that the family of tasks is gone, and with it whoever waits.
-    let routes = wanted.wait_for(Option::is_some).await.is_ok();
-    let names = zones_told.wait_for(|zones| !zones.domain.is_empty()).await.is_ok();
-    if !routes || !names {
-        tracing::debug!("no routes or names: the tasks have ended");
-    }
-    FromApi { wanted, zones: zones_told }
 }

@@ -9,8 +9,7 @@ use corten_apimachinery::kind::KindInfo;
 use corten_apimachinery::meta::Meta;
 use corten_apimachinery::value::Value;
 use corten_apimachinery::yaml;
-use corten_client::client::{From, WatchEvent};
-use corten_client::{Client, Patch, Resource, Select};
+use corten_client::{Client, Patch, Resource};
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::process::{Child, Command};
 
@@ -20,8 +19,6 @@ use crate::inside::{Inside, user};
 const MANAGER: &str = "corten-demo";
 const IMAGES: [&str; 3] = ["www", "blog", "admin"];
 const DEPLOYMENTS: Resource = Resource::new("apps", "v1", "deployments");
-/// A watch of Deployments is begun again after so long.
-const WATCH_S: u64 = 60;
 
 /// The shop's sources.
 pub struct Demo {
@@ -37,7 +34,7 @@ impl Demo {
     pub fn find(up: &Up) -> anyhow::Result<Self> {
         let whole = up.controllers == Controllers::All && up.network == Network::All;
         anyhow::ensure!(
-            whole && (up.http_port, up.https_port) != (0, 0),
+            whole && (up.node.http_port, up.node.https_port) != (0, 0),
             "the demo needs every part of a server; leave out --controllers none, --network none and ports of 0"
         );
         let places = [std::env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from), std::env::current_dir().ok()];
@@ -55,7 +52,7 @@ impl Demo {
     /// # Errors
     /// When an image cannot be made, or an object is refused.
     pub async fn start(self, up: &Up, inside: &Inside, edge: &str) -> anyhow::Result<Vec<String>> {
-        self.make_images(&up.data_dir).await?;
+        self.make_images(&up.node.data_dir).await?;
         let client = inside.client(user("system:admin", &["system:masters"]), MANAGER);
         let kinds = corten_api::kinds();
         let objects = objects(&self.examples.join("shop"))?;
@@ -146,17 +143,13 @@ async fn apply(client: &Client, kinds: &[KindInfo], object: &Value) -> anyhow::R
 
 /// Resolves when all replicas of a Deployment are available in its newest form.
 async fn available(client: &Client, namespace: &str, name: &str) -> anyhow::Result<()> {
-    let select = Select { fields: format!("metadata.name={name}"), ..Select::default() };
-    loop {
-        let mut watch = client.watch(&DEPLOYMENTS, namespace, &select, From::Everything, WATCH_S).await?;
-        while let Some(event) = watch.next().await? {
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) if is_available(&object) => return Ok(()),
-                WatchEvent::Deleted(_) => anyhow::bail!("the demo's Deployment {name} was deleted"),
-                _ => {}
-            }
-        }
-    }
+    let done = |deployment: Option<&Value>| match deployment {
+        Some(deployment) => is_available(deployment).then_some(true),
+        None => Some(false),
+    };
+    let available = client.until(&DEPLOYMENTS, namespace, name, done).await?;
+    anyhow::ensure!(available, "the demo's Deployment {name} was deleted");
+    Ok(())
 }
 
 fn is_available(deployment: &Value) -> bool {

@@ -5,11 +5,11 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use corten_builtin::connect::{BoxStream, Dial};
+use corten_client::trust::{Trust, TrustError};
 use futures_core::future::BoxFuture;
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
+use rustls::crypto::aws_lc_rs;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 
@@ -27,22 +27,18 @@ pub struct NodeClient {
 pub struct Connections {
     /// Replaced when the certificate is renewed.
     nodes: RwLock<TlsConnector>,
+    /// A pod's certificate is the pod's affair: the proxies of the API promise a connection, not whose it is.
     pods: TlsConnector,
 }
 
 impl Connections {
-    pub fn new(client: NodeClient) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(aws_lc_rs::default_provider());
-        let pods = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
-            .with_no_client_auth();
+    pub fn new(client: NodeClient) -> Result<Self, TrustError> {
+        let pods = Trust::Anybody.config()?.with_no_client_auth();
         Ok(Self { nodes: RwLock::new(connector(client)?), pods: TlsConnector::from(Arc::new(pods)) })
     }
 
     /// Takes a renewed certificate for every connection from now on.
-    pub fn replace(&self, client: NodeClient) -> Result<(), rustls::Error> {
+    pub fn replace(&self, client: NodeClient) -> Result<(), TrustError> {
         *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = connector(client)?;
         Ok(())
     }
@@ -78,43 +74,4 @@ fn connector(client: NodeClient) -> Result<TlsConnector, rustls::Error> {
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![client.certificate], client.key)?;
     Ok(TlsConnector::from(Arc::new(config)))
-}
-
-/// A pod's certificate is the pod's affair: the proxies of the API promise a connection, not whose it is.
-#[derive(Debug)]
-struct Anybody(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for Anybody {
-    fn verify_server_cert(
-        &self,
-        _leaf: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _name: &ServerName<'_>,
-        _ocsp: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, leaf, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        leaf: &CertificateDer<'_>,
-        signature: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, leaf, signature, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

@@ -1,5 +1,5 @@
 //! The API server of this process as the parts of this process use it: requests straight into its pipeline, under identities
-//! that no network client can claim, and what is built on them: caches, events, controllers.
+//! that no network client can claim.
 
 use std::sync::Arc;
 
@@ -7,48 +7,27 @@ use bytes::Bytes;
 use corten_apiserver::auth::{AUTHENTICATED, User};
 use corten_apiserver::http::body::full;
 use corten_apiserver::http::pipeline::Api;
-use corten_client::controller::{Driver, Leadership};
-use corten_client::events::{Form, Recorder};
-use corten_client::{Client, Informers, StreamBody, Transport, TransportError};
-use corten_stdx::clock::Clock;
-use corten_stdx::random::Random;
-use corten_stdx::task::Tasks;
+use corten_client::{Client, StreamBody, Transport, TransportError};
 use futures_core::future::BoxFuture;
 
-/// The API server, and what everything that works on it needs beside. Cheap to clone.
+use crate::seams::Seams;
+
+/// The API server, and the seams of what works on it. Cheap to clone.
 #[derive(Clone)]
 pub struct Inside {
     pub api: Arc<Api>,
-    pub clock: Clock,
-    pub random: Random,
-    pub tasks: Tasks,
+    pub seams: Seams,
 }
 
 impl Inside {
     /// Requests under an identity; `agent` is the program's name in `managedFields`.
     pub fn client(&self, user: User, agent: &str) -> Client {
-        let transport = InProcess { api: self.api.clone(), user: Arc::new(user) };
-        Client::new(Arc::new(transport), agent)
+        Client::new(self.transport(user), agent)
     }
 
-    /// Caches that a client fills.
-    pub fn informers(&self, client: Client) -> Informers {
-        Informers::new(client, self.clock.clone(), self.random.clone(), self.tasks.clone())
-    }
-
-    /// Events, written by a client.
-    pub fn recorder(&self, form: Form, client: Client) -> Recorder {
-        Recorder::new(form, client, &self.clock, &self.random, &self.tasks)
-    }
-
-    /// Runs controllers of which this process has the only ones.
-    pub fn driver(&self) -> Driver {
-        Driver {
-            clock: self.clock.clone(),
-            random: self.random.clone(),
-            tasks: self.tasks.clone(),
-            leadership: Leadership::alone(),
-        }
+    /// The way of an identity into the pipeline.
+    pub fn transport(&self, user: User) -> Arc<dyn Transport> {
+        Arc::new(InProcess { api: self.api.clone(), user: Arc::new(user) })
     }
 }
 

@@ -1,8 +1,11 @@
 //! The parts that the binary wires: the data directory, certificates, the API server, and the commands.
 
+pub mod access;
+pub mod agent;
 pub mod api;
 pub mod args;
 pub mod certificates;
+pub mod cluster;
 pub mod controllers;
 pub mod datadir;
 pub mod demo;
@@ -11,8 +14,10 @@ pub mod edge;
 pub mod files;
 pub mod image;
 pub mod inside;
+pub mod join;
 pub mod keys;
 pub mod kubeconfig;
+pub mod membership;
 pub mod network;
 pub mod node;
 pub mod pki;
@@ -21,7 +26,10 @@ pub mod progress;
 pub mod purge;
 pub mod ranges;
 pub mod reach;
+pub mod seams;
+pub mod signals;
 pub mod site;
 pub mod store;
+pub mod token;
 pub mod token_keys;
 pub mod up;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use corten::args::{Arguments, Verb};
-use corten::{edge, image, purge, up};
+use corten::{edge, image, join, purge, token, up};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `CORTEN_LOG` does not say.
@@ -20,6 +20,8 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(words).init();
     let done = match arguments.verb {
         Verb::Up(settings) => up::run(&settings),
+        Verb::Node(settings) => join::run(&settings),
+        Verb::Token(verb) => token::run(&verb),
         Verb::Image(verb) => image::run(&verb),
         Verb::Purge(settings) => purge::run(&settings),
         Verb::Edge => edge::process::run(),

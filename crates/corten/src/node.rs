@@ -1,34 +1,43 @@
 //! This server as a node of the cluster: who it is to the API server, and what it is told.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
-use corten_client::events::Form;
+use corten_client::events::{Form, Recorder};
 use corten_image::{self as image, Image};
 use corten_kubelet::node;
 use corten_kubelet::reading::Reading;
 use corten_kubelet::server::{Identity, Server};
 use corten_kubelet::{Parts, Settings, Traffic};
-use corten_network::Range;
-use corten_network::pods as network;
+use corten_network::pods;
 use corten_runtime::own as runtime;
 use corten_sys::cgroup::Hierarchies;
 use corten_sys::namespace::NetNs;
+use ipnet::Ipv4Net;
 use tokio::sync::watch;
 
-use crate::api;
+use crate::access::Access;
 use crate::datadir::{self, DataDir};
-use crate::inside::{Inside, user};
-use crate::reach::node_address;
 use crate::site::Site;
+use crate::{api, network};
 
 /// The name in the cluster's own zone.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
 const PODS_MAX: i64 = 110;
+
+/// A node that the API server knows.
+pub struct Registered {
+    node: node::Node,
+    images: image::Store,
+    settings: Settings,
+    recorder: Recorder,
+    /// Of its pods' addresses.
+    pub range: Ipv4Net,
+}
 
 /// What the node needs beside the site and the API.
 pub struct Node {
@@ -39,18 +48,46 @@ pub struct Node {
     pub identity: watch::Receiver<Identity>,
 }
 
-/// Takes over what runs, registers the node and keeps it. Resolves when the API server has it as ready; the answer tells
-/// of its pods.
-pub async fn start(site: &Site<'_>, inside: &Inside, node: Node) -> anyhow::Result<Reading> {
+/// Registers this server under its name. Resolves when it has a range for its pods.
+///
+/// # Errors
+/// When the API server refuses it.
+pub async fn register(site: &Site<'_>, access: &Access, port: u16) -> anyhow::Result<Registered> {
+    let settings = settings(site, port);
+    let images = images(site)?;
+    let listed = images.clone();
+    let list = move || image::Images::list(&listed).iter().map(|image| node_image(image)).collect();
+    let form = Form::Counted { component: "kubelet".into(), host: site.name.as_str().into() };
+    let recorder = site.seams.recorder(form, access.kubelet());
+    let clock = site.seams.clock.clone();
+    let mut node = node::Node::new(access.kubelet(), settings.clone(), clock, recorder.clone(), list);
+    let refused = || format!("the node {} cannot be registered", site.name);
+    node.register().await.with_context(refused)?;
+    let range = node.range().await.with_context(refused)?;
+    let range = range.parse().with_context(|| format!("the range of this node's pods, {range}"))?;
+    Ok(Registered { node, images, settings, recorder, range })
+}
+
+/// Takes over what runs, and keeps the node. The answer tells of its pods.
+pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, node: Node) -> anyhow::Result<Reading> {
     let Node { traffic, listener, identity } = node;
-    let parts = parts(site, inside, traffic, listener.local_addr()?.port()).await?;
-    let listed = parts.images.clone();
-    let images = move || listed.list().iter().map(|image| node_image(image)).collect();
-    let (client, settings, recorder) = (parts.client.clone(), parts.settings.clone(), parts.recorder.clone());
-    let mut registered = node::Node::new(client, settings, site.clock.clone(), recorder, images);
-    registered.register().await.with_context(|| format!("the node {} cannot be registered", site.name))?;
-    site.tasks.spawn("node", registered.keep(site.tasks.stopped()));
-    let (engine, clock, tasks) = (parts.engine.clone(), site.clock.clone(), site.tasks.clone());
+    let Registered { node: object, images, settings, recorder, range } = registered;
+    let engine = Arc::new(engine(site, &settings).await?);
+    let (clock, tasks, client) = (site.seams.clock.clone(), site.seams.tasks.clone(), access.kubelet());
+    tasks.spawn("node", object.keep(tasks.stopped()));
+    let parts = Parts {
+        settings,
+        engine: engine.clone(),
+        images: Arc::new(images),
+        network: Arc::new(links(site, range)?),
+        traffic,
+        informers: site.seams.informers(client.clone()),
+        recorder,
+        client,
+        clock: clock.clone(),
+        random: site.seams.random.clone(),
+        tasks: tasks.clone(),
+    };
     let reading = corten_kubelet::start(parts).await?;
     let server = Server { node: site.name.clone(), host: Arc::new(reading.clone()), engine, clock, tasks };
     listener.set_nonblocking(true)?;
@@ -58,64 +95,40 @@ pub async fn start(site: &Site<'_>, inside: &Inside, node: Node) -> anyhow::Resu
     Ok(reading)
 }
 
-/// This server's own way to run containers, to keep images and to link pods.
-async fn parts(
-    site: &Site<'_>,
-    inside: &Inside,
-    traffic: Option<Arc<dyn Traffic>>,
-    port: u16,
-) -> anyhow::Result<Parts> {
-    let settings = settings(site, port);
-    let runtime = runtime::Settings {
+/// This server's own way to run containers.
+async fn engine(site: &Site<'_>, settings: &Settings) -> anyhow::Result<runtime::Own> {
+    let own = runtime::Settings {
         instance: site.dir.instance().to_owned(),
         pods: settings.pods(),
         sockets: settings.run_dir.join("pods"),
         hierarchies: Hierarchies::detect().context("the control groups of this server")?,
-        tasks: site.tasks.clone(),
-        clock: site.clock.clone(),
+        tasks: site.seams.tasks.clone(),
+        clock: site.seams.clock.clone(),
     };
-    let engine = runtime::Own::open(runtime).await.context("the runtime")?;
-    // Requests as the node of this name, which upstream's role for nodes is bound to.
-    let client = inside.client(user(&format!("system:node:{}", site.name), &["system:nodes"]), "kubelet");
-    let form = Form::Counted { component: "kubelet".into(), host: site.name.as_str().into() };
-    Ok(Parts {
-        settings,
-        engine: Arc::new(engine),
-        images: Arc::new(images(site)?),
-        network: Arc::new(links(site)?),
-        traffic,
-        informers: inside.informers(client.clone()),
-        recorder: inside.recorder(form, client.clone()),
-        client,
-        clock: site.clock.clone(),
-        random: site.random.clone(),
-        tasks: site.tasks.clone(),
-    })
+    runtime::Own::open(own).await.context("the runtime")
 }
 
 /// The images of this server, from now on collected when nobody needs them.
 fn images(site: &Site<'_>) -> anyhow::Result<image::Store> {
-    let content = datadir::content(&site.up.data_dir)?;
-    let settings = image::Settings::new(site.clock.clone(), site.random.clone(), site.tasks.clone());
+    let content = datadir::content(&site.settings.data_dir)?;
+    let seams = &site.seams;
+    let settings = image::Settings::new(seams.clock.clone(), seams.random.clone(), seams.tasks.clone());
     let images = image::Store::open(&content, settings).context("the images")?;
-    site.tasks.spawn("image-collection", images.clone().keep_collecting(site.tasks.stopped()));
+    seams.tasks.spawn("image-collection", images.clone().keep_collecting(seams.tasks.stopped()));
     Ok(images)
 }
 
-/// The links of pods.
-fn links(site: &Site<'_>) -> anyhow::Result<network::Pods> {
-    let pods = site.ranges.pod;
-    let range = Range::new(pods.addr(), pods.prefix_len()).context("the range of pods")?;
-    let host = NetNs::current().context("the network of this server")?;
-    let settings = network::Settings {
+/// The links of pods, with addresses of a range.
+fn links(site: &Site<'_>, own: Ipv4Net) -> anyhow::Result<pods::Pods> {
+    let settings = pods::Settings {
         instance: site.dir.instance().to_owned(),
-        node_range: range,
-        cluster_range: range,
+        node_range: network::range(own)?,
+        cluster_range: network::range(site.ranges.pod)?,
         mtu: None,
-        host,
+        host: NetNs::current().context("the network of this server")?,
         records: datadir::RUN.into(),
     };
-    network::Pods::open(settings).context("the network of pods")
+    pods::Pods::open(settings).context("the network of pods")
 }
 
 /// An entry of the node's `status.images`.
@@ -129,14 +142,13 @@ fn settings(site: &Site<'_>, port: u16) -> Settings {
         name: site.name.clone(),
         dir: site.dir.join(""),
         run_dir: run_dir(site.dir),
-        addresses: vec![address(site.up.listen)],
-        pod_cidrs: vec![site.ranges.pod.to_string()],
+        addresses: vec![site.address],
         cluster_dns: vec![IpAddr::V4(site.ranges.dns())],
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         port,
         version: api::git_version(),
         pods_max: PODS_MAX,
-        pids_of_pod_max: site.up.pod_pids_limit.get(),
+        pids_of_pod_max: site.settings.pod_pids_limit.get(),
     }
 }
 
@@ -150,10 +162,4 @@ pub fn leave(dir: &DataDir) {
     if let Err(error) = corten_kubelet::leave(&run_dir(dir)) {
         tracing::warn!(%error, "something stays below /run");
     }
-}
-
-/// The address under which others reach this server.
-pub fn address(listen: SocketAddr) -> IpAddr {
-    let own = Some(listen.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback());
-    own.or_else(|| node_address().map(IpAddr::V4)).unwrap_or_else(|| listen.ip())
 }

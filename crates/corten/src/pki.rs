@@ -3,6 +3,7 @@
 //! good, so that start and renewal are the same step.
 
 mod leaf;
+pub mod sign;
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -23,6 +24,9 @@ use crate::files::{FileError, read_if_there, write_private};
 
 /// The API server to the servers of nodes, by the name that upstream's tools give it.
 pub const NODE_CLIENT: &str = "kube-apiserver-kubelet-client";
+
+/// The file of the cluster's authority.
+const CLUSTER: &str = "ca";
 
 const DAY_S: i64 = 24 * 3600;
 const AUTHORITY_S: i64 = 3652 * DAY_S;
@@ -66,7 +70,7 @@ struct Authority {
 impl Pki {
     /// Reads the authorities, or makes them.
     pub fn open(dir: &Path, clock: Clock) -> Result<Self, PkiError> {
-        let cluster = Authority::open(dir, "ca", "corten cluster", &clock)?;
+        let cluster = Authority::open(dir, CLUSTER, "corten cluster", &clock)?;
         let front_proxy = Authority::open(dir, "front-proxy-ca", "corten front proxy", &clock)?;
         Ok(Self { clock, cluster, front_proxy, dir: dir.to_owned() })
     }
@@ -84,6 +88,12 @@ impl Pki {
     /// Against this the API server verifies client certificates.
     pub fn cluster_der(&self) -> &CertificateDer<'static> {
         &self.cluster.der
+    }
+
+    /// The cluster's authority for requests of others.
+    pub fn signer(&self) -> Result<sign::ClusterSigner, PkiError> {
+        let authority = Authority::open(&self.dir, CLUSTER, "corten cluster", &self.clock)?;
+        Ok(sign::ClusterSigner { authority, clock: self.clock.clone() })
     }
 
     /// The API server's own certificate.

@@ -48,13 +48,20 @@ pub enum UnfitError {
 /// Whether this server can do what is asked of it. Nothing is touched.
 pub fn fit(settings: &Up) -> Result<(), UnfitError> {
     let pods = settings.controllers == Controllers::All;
-    if (pods || settings.network == Network::All) && !rustix::process::geteuid().is_root() {
-        return Err(UnfitError::NotRoot);
-    }
     if pods {
-        return check_controllers(&Hierarchies::detect().map_err(UnfitError::Groups)?);
+        return fit_for_pods();
     }
-    Ok(())
+    if settings.network == Network::All { root() } else { Ok(()) }
+}
+
+/// Whether this server can run pods.
+pub fn fit_for_pods() -> Result<(), UnfitError> {
+    root()?;
+    check_controllers(&Hierarchies::detect().map_err(UnfitError::Groups)?)
+}
+
+fn root() -> Result<(), UnfitError> {
+    if rustix::process::geteuid().is_root() { Ok(()) } else { Err(UnfitError::NotRoot) }
 }
 
 fn check_controllers(hierarchies: &Hierarchies) -> Result<(), UnfitError> {

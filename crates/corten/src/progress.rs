@@ -22,6 +22,11 @@ impl Progress {
         line(&format!("ready in {} ms, kubeconfig {}", self.0.elapsed().as_millis(), kubeconfig.display()))
     }
 
+    /// This server is a node.
+    pub fn joined(&self, name: &str) -> io::Result<()> {
+        line(&format!("ready in {} ms, node {name}", self.0.elapsed().as_millis()))
+    }
+
     /// The demo runs.
     pub fn demo(&self, urls: &[String]) -> io::Result<()> {
         line(&format!("demo ready after {} s: {}", self.0.elapsed().as_secs(), urls.join(" ")))

@@ -62,18 +62,22 @@ pub enum RangesError {
 }
 
 impl Ranges {
-    /// The ranges that were asked for, if they can be used on this server. Links whose name has the instance's id are
-    /// this instance's own: what an earlier start left leads to the pods that still run, and to none.
+    /// The ranges that were asked for, if they can be used on this server.
     pub fn open(settings: &Up, instance: &str) -> Result<Self, RangesError> {
         let ranges = Self { service: settings.service_cidr, pod: settings.pod_cidr };
-        ranges.check_each()?;
-        // Without a part in the kernel, nobody is in anybody's way.
-        if settings.network == Network::All {
-            Note::new(&settings.data_dir, &ranges)?.check(Path::new(RUN), instance)?;
+        ranges.fit(&settings.node.data_dir, instance, settings.network == Network::All)?;
+        Ok(ranges)
+    }
+
+    /// Whether they can be used on this server. Links whose name has the instance's id are this instance's own: what an earlier
+    /// start left leads to the pods that still run, and to none. Without a part in the kernel, nobody is in anybody's way.
+    pub fn fit(&self, data_dir: &Path, instance: &str, in_kernel: bool) -> Result<(), RangesError> {
+        self.check_each()?;
+        if in_kernel {
+            Note::new(data_dir, self)?.check(Path::new(RUN), instance)?;
         }
         let table = std::fs::read_to_string(ROUTES).map_err(RangesError::Routes)?;
-        ranges.check_host(routes(&table).filter(|(_, link)| !link.contains(instance)))?;
-        Ok(ranges)
+        self.check_host(routes(&table).filter(|(_, link)| !link.contains(instance)))
     }
 
     /// Lets every other instance on this server know, from just before something is put into the kernel.

@@ -47,6 +47,12 @@ fn endpoint(listening: SocketAddr) -> Option<SocketAddrV4> {
     ip.map(|ip| SocketAddrV4::new(ip, listening.port()))
 }
 
+/// The address under which others reach a server that listens there.
+pub fn address(listen: SocketAddr) -> IpAddr {
+    let own = Some(listen.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback());
+    own.or_else(|| node_address().map(IpAddr::V4)).unwrap_or_else(|| listen.ip())
+}
+
 /// This server's address towards others: the source that the kernel would choose. Nothing is sent.
 pub fn node_address() -> Option<Ipv4Addr> {
     const ELSEWHERE: (Ipv4Addr, u16) = (Ipv4Addr::new(192, 0, 2, 1), 9);

@@ -1,23 +1,26 @@
 //! `corten up`: everything on this server, in the foreground.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use corten_apiserver::http::server::{ConnectionLimits, Server};
 use corten_apiserver::http::tls::Tls;
-use corten_builtin::bootstrap::Network;
+use corten_builtin::bootstrap::{Joining, Network};
 use corten_client::Informers;
-use corten_gateway::zones;
+use corten_gateway::ingress;
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 use corten_store::Store;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 
+use crate::access::Access;
+use crate::agent::Agent;
 use crate::api::{self, Base};
 use crate::args::{self, Controllers, Up};
 use crate::certificates::{Certificates, Users};
@@ -25,39 +28,53 @@ use crate::datadir::{DataDir, RUN};
 use crate::demo::Demo;
 use crate::dial::Connections;
 use crate::edge::doors::Doors;
-use crate::edge::publish::Publisher;
-use crate::edge::start::Place;
 use crate::inside::Inside;
-use crate::node::Node;
-use crate::pki::{EdgeAuthority, Pki};
+use crate::pki::Pki;
 use crate::progress::Progress;
 use crate::ranges::Ranges;
 use crate::reach::{self, Reach};
-use crate::site::Site;
+use crate::seams::Seams;
+use crate::signals::Signals;
+use crate::site::{Site, node_name};
 use crate::token_keys::TokenKeys;
-use crate::{controllers, edge, files, keys, network, node, preflight, store};
+use crate::{cluster, controllers, edge, keys, network, node, preflight, store};
 
 /// How long requests and watches may take to end after a signal.
 const DRAIN_MAX: Duration = Duration::from_secs(10);
+
+/// What is opened before anything is started.
+struct Opened {
+    ranges: Ranges,
+    api: TcpListener,
+    /// Of the node's server, where this server is a node.
+    node: Option<TcpListener>,
+    doors: Option<Doors>,
+}
 
 /// Runs until SIGTERM or SIGINT. What cannot work is refused before anything is started.
 pub fn run(settings: &Up) -> anyhow::Result<()> {
     let progress = Progress::start();
     preflight::fit(settings)?;
-    let clock = Clock::from_environment().map_err(anyhow::Error::msg)?;
-    let random = Random::system();
+    let seams = Seams::new(Clock::from_environment().map_err(anyhow::Error::msg)?, Random::system());
     let demo = if settings.demo { Some(Demo::find(settings)?) } else { None };
-    let dir = DataDir::open(&settings.data_dir, &random)?;
-    let (ranges, listener, doors) = open(settings, &dir).inspect_err(|_| take_back(settings, &dir))?;
+    let dir = DataDir::open(&settings.node.data_dir, &seams.random)?;
+    let opened = open(settings, &dir).inspect_err(|_| take_back(&settings.node, &dir))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
-    let site = Site::new(settings, &dir, ranges, clock, random);
-    runtime.block_on(serve(&site, listener, doors, demo, progress))?;
+    let site = Site {
+        settings: &settings.node,
+        name: node_name(&settings.node),
+        address: reach::address(settings.listen),
+        dir: &dir,
+        ranges: opened.ranges,
+        seams,
+    };
+    runtime.block_on(serve(&site, settings, opened, demo, progress))?;
     node::leave(&dir);
     Ok(())
 }
 
 /// Leaves everything as it was before a start that was refused.
-fn take_back(settings: &Up, dir: &DataDir) {
+pub fn take_back(settings: &args::Node, dir: &DataDir) {
     if !dir.is_fresh() {
         return;
     }
@@ -71,39 +88,32 @@ fn take_back(settings: &Up, dir: &DataDir) {
 }
 
 /// The address ranges and the sockets of this server, as far as they can be had.
-fn open(settings: &Up, dir: &DataDir) -> anyhow::Result<(Ranges, TcpListener, Option<Doors>)> {
+fn open(settings: &Up, dir: &DataDir) -> anyhow::Result<Opened> {
     let ranges = Ranges::open(settings, dir.instance())?;
-    let listener = preflight::listen(settings.listen, "--listen ADDR:PORT")?;
-    let doors = match settings.controllers {
-        Controllers::All => Doors::open(settings, &Path::new(RUN).join(dir.instance()))?,
-        Controllers::None => None,
-    };
+    let api = preflight::listen(settings.listen, "--listen ADDR:PORT")?;
+    let is_node = settings.controllers == Controllers::All;
+    let node = if is_node { Some(preflight::listen_node(settings.node.node_listen)?) } else { None };
+    let doors = if is_node { Doors::open(&settings.node, &Path::new(RUN).join(dir.instance()))? } else { None };
     if settings.network == args::Network::All {
-        ranges.claim(&settings.data_dir, dir.instance())?;
+        ranges.claim(&settings.node.data_dir, dir.instance())?;
     }
     let doors = match doors {
         Some(doors) if settings.network == args::Network::All => Some(doors.with_names(dir, ranges.dns())?),
         other => other,
     };
-    Ok((ranges, listener, doors))
+    Ok(Opened { ranges, api, node, doors })
 }
 
-async fn serve(
-    site: &Site<'_>,
-    listener: TcpListener,
-    edge_doors: Option<Doors>,
-    demo: Option<Demo>,
-    progress: Progress,
-) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let Site { up, dir, ranges, clock, random, tasks, .. } = site;
+async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, progress: Progress) -> anyhow::Result<()> {
+    let mut signals = Signals::take()?;
+    let Site { dir, ranges, seams, .. } = site;
+    let Seams { clock, random, tasks } = seams;
 
     let store: Arc<dyn Store> = Arc::new(store::open(&dir.join("store"), clock.clone(), random)?);
     let status = store.status();
     progress.part("store", &format!("{} objects at revision {}", status.objects, status.revision))?;
 
-    let address = listener.local_addr()?;
+    let address = opened.api.local_addr()?;
     let kubeconfig = dir.join("admin.kubeconfig");
     let pki = Pki::open(&dir.join("pki"), clock.clone())?;
     let certificates = Certificates::new(pki, &site.name, address, ranges.api(), &kubeconfig);
@@ -113,8 +123,9 @@ async fn serve(
     let (node, identity) = watch::channel(certificates.node_identity(&in_use)?);
     progress.part("certificates", &dir.join("pki").display().to_string())?;
 
-    let Reach { doors, endpoint } = reach::open(listener, ranges.pod)?;
+    let Reach { doors, endpoint } = reach::open(opened.api, ranges.pod)?;
     let token_keys = TokenKeys::open(&dir.join("pki").join("service-accounts.pem"), clock)?;
+    let reached = endpoint.filter(|_| !address.ip().is_loopback());
     let base = Base {
         store: store.clone(),
         keys: keys::open(&dir.join("keys"), random)?,
@@ -122,7 +133,7 @@ async fn serve(
         external: endpoint.map_or(address, SocketAddr::V4),
         network: Network { services: ranges.service, endpoint },
         dial: connections.clone(),
-        authorities: certificates.authorities(),
+        published: vec![certificates.authorities().object(), joining(ranges, &certificates, reached).object()],
         clock: clock.clone(),
         random: random.clone(),
         tasks: tasks.clone(),
@@ -131,37 +142,48 @@ async fn serve(
     let api = api::start(base).await?;
     Server::start(doors, tls.clone(), api.clone(), ConnectionLimits::default(), tasks)?;
     progress.part("api", certificates.server_url())?;
-    let inside = Inside { api, clock: clock.clone(), random: random.clone(), tasks: tasks.clone() };
-    let running = start_controllers(site, &inside, certificates.authority_pem()).await;
+    let inside = Inside { api, seams: seams.clone() };
+    let running = start_controllers(site, up, &inside, &certificates).await?;
     progress.part("controllers", &running.to_string())?;
-    let reading = network::reading(site, &inside);
-    let mut traffic = None;
-    if up.network == args::Network::All {
-        traffic = Some(network::start(site, &inside, &reading).await?);
-        progress.part("network", &format!("pods {}, services {}", ranges.pod, ranges.service))?;
+    let access = Access::inside(&inside, &site.name);
+    let reading = seams.informers(access.data_path("corten-edge"));
+    let network = up.network == args::Network::All;
+    let agent = Agent {
+        access: access.clone(),
+        reading: reading.clone(),
+        listener: opened.node,
+        identity: Box::pin(std::future::ready(Ok(identity))),
+        network,
+        number: cluster::network_number(certificates.authority_pem())?,
+        doors: opened.doors,
+    };
+    let edge = agent.start(site, &progress).await?;
+    if network {
+        network::start_balancer(site, &inside, &reading);
     }
-    if up.controllers == Controllers::All {
-        let listener = preflight::listen_node(up.node_listen)?;
-        let pods = node::start(site, &inside, Node { traffic, listener, identity }).await?.all().len();
-        progress.part("node", &format!("{}, {pods} pods", site.name))?;
-    }
-    let mut edge = None;
-    if let Some(doors) = edge_doors {
-        let url = start_edge(site, &inside, &reading, doors).await?;
-        progress.part("edge", &url)?;
-        edge = Some(url);
+    if edge.is_some() {
+        start_status(site, &access, &reading);
     }
     let users = Users { tls, connections, node };
     tasks.spawn("certificates", certificates.keep(in_use, users, clock.clone(), tasks.stopped()));
     progress.done(&kubeconfig)?;
 
     let ended = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
+        () = signals.end() => Ok(()),
         failed = show(demo, up, &inside, edge, &progress) => failed,
     };
-    drain(tasks, &*store).await?;
+    drain(tasks).await;
+    // Behind them, so that every answered write is on the disk and nothing else is.
+    store.close().await.context("the store could not be closed cleanly; the next start checks it")?;
     ended
+}
+
+/// Tells in Ingresses where they are reached, if others can reach this server.
+fn start_status(site: &Site<'_>, access: &Access, reading: &Informers) {
+    if let Some(address) = site.outside_address() {
+        let client = access.data_path(ingress::status::AGENT);
+        ingress::status::controller(reading, address, client).run(&site.seams.driver());
+    }
 }
 
 /// Brings the demo up, if there is one; resolves only where that fails.
@@ -178,47 +200,39 @@ async fn show(
     std::future::pending().await
 }
 
-/// Starts the controllers that this server has, and gives their number.
-async fn start_controllers(site: &Site<'_>, inside: &Inside, authority_pem: &str) -> usize {
-    match site.up.controllers {
-        Controllers::All => {
-            let pods = site.ranges.node_source();
-            let told = controllers::Settings { authority_pem, node_grace: site.up.node_grace, pods };
-            controllers::start(inside, &told).await.len()
-        }
-        Controllers::None => 0,
+/// What a server has to know to join; `reached` is where it finds the API, if it can.
+fn joining(ranges: &Ranges, certificates: &Certificates, reached: Option<SocketAddrV4>) -> Joining {
+    Joining {
+        server: reached.map(|endpoint| cluster::server_url(endpoint.into())),
+        authority: STANDARD.encode(certificates.authority_pem()),
+        pods: ranges.pod,
+        services: ranges.service,
     }
 }
 
-/// Starts or finds the edge, and keeps it up to date. Gives where it is reached.
-async fn start_edge(site: &Site<'_>, inside: &Inside, reading: &Informers, doors: Doors) -> anyhow::Result<String> {
-    let Site { dir, ranges, clock, random, tasks, .. } = site;
-    let names = zones::Settings { domain: node::CLUSTER_DOMAIN.to_owned(), upstreams: upstreams(ranges.dns())? };
-    let (told, url) = (controllers::start_edge(site, inside, reading, names).await, doors.url());
-    let place = Place::open(dir, doors.run_dir(), random)?;
-    let authority = EdgeAuthority::open(&dir.join("pki"), clock.clone())?;
-    let mut publisher = Publisher::new(place, doors.https_port(), authority, clock.clone(), random.clone());
-    let (first, zones) = (told.wanted.borrow().clone().unwrap_or_default(), told.zones.borrow().clone());
-    publisher.write(&first, &zones)?;
-    edge::start::start(doors, publisher.place(), dir.instance(), clock).await?;
-    publisher.tell().await?;
-    tasks.spawn("edge", publisher.keep(told, tasks.stopped()));
-    Ok(url)
+/// Starts the controllers that this server has, and gives their number.
+async fn start_controllers(
+    site: &Site<'_>,
+    up: &Up,
+    inside: &Inside,
+    certificates: &Certificates,
+) -> anyhow::Result<usize> {
+    if up.controllers == Controllers::None {
+        return Ok(0);
+    }
+    let told = controllers::Settings {
+        authority_pem: certificates.authority_pem(),
+        node_grace: up.node_grace,
+        pods: site.ranges.node_source(),
+        signer: Arc::new(certificates.signer()?),
+    };
+    Ok(controllers::start(inside, &told).await.len())
 }
 
-/// The servers that this node asks for names, without cluster DNS itself: it would ask itself.
-fn upstreams(dns: Ipv4Addr) -> anyhow::Result<Vec<SocketAddr>> {
-    let text = files::read_if_there(Path::new("/etc/resolv.conf"))?.unwrap_or_default();
-    let servers = text.lines().filter_map(|line| line.trim().strip_prefix("nameserver"));
-    let addresses = servers.filter_map(|rest| rest.trim().parse::<IpAddr>().ok()).filter(|address| *address != dns);
-    Ok(addresses.map(|address| SocketAddr::new(address, 53)).collect())
-}
-
-/// Ends what runs, then the store, so that every answered write is on the disk and nothing else is.
-async fn drain(tasks: &Tasks, store: &dyn Store) -> anyhow::Result<()> {
+/// Ends what runs.
+pub async fn drain(tasks: &Tasks) {
     let left = tasks.stop(DRAIN_MAX).await;
     if left > 0 {
         tracing::warn!(left, names = ?tasks.names(), "tasks did not end in time");
     }
-    store.close().await.context("the store could not be closed cleanly; the next start checks it")
 }

@@ -29,6 +29,8 @@ const RENEW: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_secs(1);
 /// A status that has not changed is written so often nevertheless.
 const REPORT_MS: i64 = 300_000;
+/// After this a node says that it waits for its range.
+const RANGE_SOON: Duration = Duration::from_secs(5);
 /// Kept from pods, so that the node itself lives: upstream's default eviction threshold.
 const MEMORY_RESERVED: i64 = 100 << 20;
 
@@ -115,7 +117,6 @@ impl Node {
             Err(error) if error.is_already_exists() => {
                 let patch = value!({"metadata": {"labels": (labels(&self.settings))}});
                 self.client.patch(&NODES, "", name, "", &Patch::Strategic(patch)).await?;
-                self.add_ranges(name).await?;
             }
             Err(error) => return Err(error),
         }
@@ -124,15 +125,23 @@ impl Node {
         self.renew().await
     }
 
-    /// A node that was registered before it had a range of addresses gets it now; a range never changes.
-    async fn add_ranges(&self, name: &str) -> Result<(), Error> {
-        let known = self.client.get(&NODES, "", name).await?;
-        if !known.str_at(&["spec", "podCIDR"]).is_empty() || self.settings.pod_cidrs.is_empty() {
-            return Ok(());
+    /// The range of this node's pods, such as `10.244.1.0/24`. It is given to a node once it is registered; waits for that.
+    pub async fn range(&self) -> Result<String, Error> {
+        let given = |node: Option<&Value>| {
+            let range = node.map(|node| node.str_at(&["spec", "podCIDR"])).unwrap_or_default();
+            (!range.is_empty()).then(|| range.to_owned())
+        };
+        let nodes = NODES;
+        let range = self.client.until(&nodes, "", &self.settings.name, given);
+        tokio::pin!(range);
+        tokio::select! {
+            range = &mut range => return range,
+            () = self.clock.sleep(RANGE_SOON) => {}
         }
-        let spec = ranges(&self.settings);
-        self.client.patch(&NODES, "", name, "", &Patch::Strategic(value!({"spec": spec}))).await?;
-        Ok(())
+        tracing::warn!(
+            "this node has no range of pod addresses yet; --pod-cidr of the cluster may be too small for it"
+        );
+        range.await
     }
 
     /// Renews and reports until the end.
@@ -161,7 +170,7 @@ impl Node {
         }
     }
 
-    /// Writes the status where it has changed, or is old.
+    /// Writes the status where it has changed, is old, or where somebody has given this node up meanwhile.
     async fn report(&mut self) -> Result<(), Error> {
         let name = self.settings.name.clone();
         let now_ms = self.clock.now_ms();
@@ -172,10 +181,10 @@ impl Node {
         }
         let old = self.written.as_ref().is_none_or(|(_, at_ms)| now_ms - at_ms >= REPORT_MS);
         let same = self.written.as_ref().is_some_and(|(written, _)| *written == status);
-        if same && !old {
+        let known = self.client.get(&NODES, "", &name).await?;
+        if same && !old && is_told(&known) {
             return Ok(());
         }
-        let known = self.client.get(&NODES, "", &name).await?;
         let mut dated = status.clone();
         if let Some(map) = dated.as_object_mut() {
             map.insert("conditions", conditions(&known, now_ms));
@@ -214,7 +223,6 @@ pub(crate) fn object(settings: &Settings, facts: &Facts) -> Value {
     value!({
         "apiVersion": "v1", "kind": "Node",
         "metadata": {"name": (settings.name.as_str()), "labels": (labels(settings)), "annotations": annotations},
-        "spec": (ranges(settings)),
         "status": (status(settings, facts))
     })
 }
@@ -225,15 +233,6 @@ fn labels(settings: &Settings) -> Value {
         "beta.kubernetes.io/arch": arch, "beta.kubernetes.io/os": "linux", "kubernetes.io/arch": arch,
         "kubernetes.io/os": "linux", "kubernetes.io/hostname": (settings.name.as_str())
     })
-}
-
-fn ranges(settings: &Settings) -> Value {
-    let mut spec = Value::object();
-    if let (Some(map), Some(first)) = (spec.as_object_mut(), settings.pod_cidrs.first()) {
-        map.insert("podCIDR", first.as_str());
-        map.insert("podCIDRs", settings.pod_cidrs.clone());
-    }
-    spec
 }
 
 /// Everything of the status that does not depend on the time.
@@ -281,6 +280,11 @@ impl Condition {
     }
 }
 
+/// Whether all conditions are there as this node tells them: those of a node that was silent are not.
+fn is_told(node: &Value) -> bool {
+    CONDITIONS.iter().all(|condition| condition.held(node).is_some())
+}
+
 /// The node's conditions with the times of their changes, from those that the API server has.
 fn conditions(node: &Value, now_ms: i64) -> Vec<Value> {
     let now = Time::from_millis(now_ms).to_rfc3339();
@@ -299,6 +303,21 @@ fn conditions(node: &Value, now_ms: i64) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_node_that_was_given_up_tells_that_it_is_there() {
+        let with = |of_ready: &str| {
+            let state = |condition: &Condition| {
+                if condition.kind == "Ready" { of_ready.to_owned() } else { condition.state.to_owned() }
+            };
+            let conditions: Vec<Value> =
+                CONDITIONS.iter().map(|own| value!({"type": (own.kind), "status": (state(own))})).collect();
+            value!({"status": {"conditions": conditions}})
+        };
+        assert!(is_told(&with("True")));
+        assert!(!is_told(&with("Unknown")));
+        assert!(!is_told(&value!({})));
+    }
 
     #[test]
     fn a_condition_keeps_its_time_while_it_holds() {

@@ -13,8 +13,6 @@ pub struct Settings {
     pub run_dir: PathBuf,
     /// The node's own addresses, the main one first.
     pub addresses: Vec<IpAddr>,
-    /// Ranges of the addresses of this node's pods.
-    pub pod_cidrs: Vec<String>,
     /// Where pods ask for names.
     pub cluster_dns: Vec<IpAddr>,
     /// `cluster.local`.

@@ -12,7 +12,6 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         dir: dir.to_owned(),
         run_dir: dir.join("run"),
         addresses: vec![[192, 0, 2, 1].into()],
-        pod_cidrs: vec!["10.244.0.0/24".to_owned()],
         cluster_dns: vec![[10, 96, 0, 10].into()],
         cluster_domain: "cluster.local".to_owned(),
         port: 10250,

@@ -19,7 +19,8 @@ pub struct Authorities {
 }
 
 impl Authorities {
-    pub(crate) fn object(&self) -> (Resource, Value) {
+    /// The object that is published.
+    pub fn object(&self) -> (Resource, Value) {
         let data = value!({
             "client-ca-file": (self.clients.as_str()),
             "requestheader-allowed-names": "[\"front-proxy-client\"]",

@@ -20,6 +20,27 @@ ClusterRole corten:edge
 ClusterRoleBinding corten:edge
   to ClusterRole corten:edge
   for Group corten:edges
+ClusterRole corten:certificates
+  approve signers in certificates.k8s.io named kubernetes.io/kubelet-serving,corten.dev/edge
+  sign signers in certificates.k8s.io named corten.dev/edge
+ClusterRoleBinding corten:certificates
+  to ClusterRole corten:certificates
+  for ServiceAccount kube-system/certificate-controller
+ClusterRoleBinding corten:node-bootstrapper
+  to ClusterRole system:node-bootstrapper
+  for Group system:bootstrappers:corten
+ClusterRoleBinding corten:nodes-join
+  to ClusterRole system:certificates.k8s.io:certificatesigningrequests:nodeclient
+  for Group system:bootstrappers:corten
+ClusterRoleBinding corten:nodes-renew
+  to ClusterRole system:certificates.k8s.io:certificatesigningrequests:selfnodeclient
+  for Group system:nodes
+Role kube-public/corten:cluster-info
+  get configmaps in \"\" named cluster-info
+RoleBinding kube-public/corten:cluster-info
+  to Role corten:cluster-info
+  for Group system:unauthenticated
+  for Group system:authenticated
 ";
 const AUTOUPDATE: &str = "rbac.authorization.kubernetes.io/autoupdate";
 

@@ -35,7 +35,8 @@ impl Authenticator for BearerTokens {
     }
 }
 
-fn bearer(headers: &http::HeaderMap) -> Option<&str> {
+/// The token of a request.
+pub(crate) fn bearer(headers: &http::HeaderMap) -> Option<&str> {
     let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
     let (scheme, token) = value.trim().split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then(|| token.trim()).filter(|token| !token.is_empty())

@@ -35,7 +35,7 @@ async fn start(before: Option<Cluster>) -> (Cluster, Mended) {
     let services = around_services(&bench.registry);
     let mended = services.begin().await.expect("looked");
     let network = Network { services: "10.96.0.0/16".parse().expect("a range"), endpoint: None };
-    install(&bench.registry, &user, &network, &Authorities::default()).await.expect("installed");
+    install(&bench.registry, &user, &network, vec![Authorities::default().object()]).await.expect("installed");
     (Cluster(bench), mended)
 }
 

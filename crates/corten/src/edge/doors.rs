@@ -10,7 +10,7 @@ use corten_podspec::Held;
 use corten_runtime::{Error, Holder};
 
 use super::{DNS_CONNECTIONS, DNS_DATAGRAMS, HTTP, HTTPS, address};
-use crate::args::Up;
+use crate::args::Node;
 use crate::datadir::DataDir;
 use crate::preflight;
 
@@ -34,7 +34,7 @@ impl Doors {
     ///
     /// # Errors
     /// When a port is taken by somebody else, or the holder cannot be asked.
-    pub fn open(settings: &Up, run_dir: &Path) -> anyhow::Result<Option<Self>> {
+    pub fn open(settings: &Node, run_dir: &Path) -> anyhow::Result<Option<Self>> {
         if settings.http_port == 0 && settings.https_port == 0 {
             return Ok(None);
         }

@@ -300,7 +300,6 @@ impl Life {
             dir: self.folder.join("data"),
             run_dir: self.folder.join("run"),
             addresses: vec![[192, 0, 2, 1].into()],
-            pod_cidrs: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             port: 10250,

@@ -120,7 +120,6 @@ impl Node {
             dir: self.dir.path().to_owned(),
             run_dir: self.dir.path().join("run"),
             addresses: vec![[192, 0, 2, 1].into()],
-            pod_cidrs: Vec::new(),
             cluster_dns: Vec::new(),
             cluster_domain: "cluster.local".to_owned(),
             port: 10250,
