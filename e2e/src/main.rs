@@ -12,6 +12,7 @@ mod load;
 mod process;
 mod sandbox;
 mod server;
+mod servers;
 mod spine;
 
 use std::io::{Read as _, stdin};
@@ -40,6 +41,8 @@ enum Verb {
     Bench(bench::Arguments),
     /// Everything on this machine: the shop of `examples/`, kubectl, kills, a rollout under load, the purge.
     Spine(spine::Arguments),
+    /// Several servers in namespaces of this machine: joining, pods and ways between them, a server lost.
+    Servers(servers::Arguments),
     /// A server with control groups of v2 alone and Debian's own kernel, emulated: tests of the runtime, a node.
     Guest(guest::Arguments),
     /// What runs in it.
@@ -71,6 +74,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Clients(arguments) => clients::run(arguments).await,
         Verb::Bench(arguments) => bench::run(arguments).await,
         Verb::Spine(arguments) => spine::run(arguments).await,
+        Verb::Servers(arguments) => servers::run(arguments).await,
         Verb::Guest(arguments) => guest::run(&arguments),
         Verb::GuestInside => guest::inside(),
         Verb::Real { programs } => {

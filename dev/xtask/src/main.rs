@@ -23,6 +23,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   test    every test of the workspace; says what is missing on this machine and how to get it
   e2e     real clients against Corten; arguments go through (--focus, --help)
   spine   the examples' shop on this machine: kubectl, kills, a rollout under load, the purge; arguments go through (--focus, --help)
+  servers several servers in namespaces of this machine: joining, ways between them, a server lost; arguments go through (--focus)
   guest   an emulated server with control groups of v2 alone: tests of the runtime, a node from `up` to `purge`
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
   bench   figures: api, node, edge, runtime or scheduler, with the peer in the same run; arguments go through (--rounds, --help)
@@ -47,6 +48,7 @@ fn run() -> Result<()> {
         ("test", []) => test::run(),
         ("e2e", arguments) => strangers::clients(arguments),
         ("spine", arguments) => strangers::spine(arguments),
+        ("servers", arguments) => strangers::servers(arguments),
         ("guest", arguments) => guest::run(arguments),
         ("diff", arguments) => strangers::differential(arguments),
         ("bench", arguments) => strangers::bench(arguments),

@@ -25,6 +25,11 @@ pub(crate) fn spine(arguments: &[String]) -> Result<()> {
     run("spine", arguments)
 }
 
+/// Several servers on this machine. It takes its own arguments.
+pub(crate) fn servers(arguments: &[String]) -> Result<()> {
+    run("servers", arguments)
+}
+
 /// What the crates measure of themselves.
 const OWN: [(&str, &[&str]); 2] = [
     ("runtime", &["-p", "corten-runtime", "--bin", "start-bench"]),

@@ -25,6 +25,7 @@ pub(crate) fn run() -> Result<()> {
     }
     strangers::clients(&[])?;
     strangers::spine(&[])?;
+    strangers::servers(&[])?;
     guest::run_after_tests()?;
     strangers::differential(&[])
 }

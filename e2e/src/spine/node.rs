@@ -31,6 +31,8 @@ pub(crate) struct Node {
     prefix: Vec<String>,
     /// Where it is, by options of `up`.
     place: Vec<&'static str>,
+    /// How long a node may be silent, where it is not the default.
+    grace_s: Option<u32>,
     control: Option<Process>,
     /// Watches from the kills of control on.
     pub(super) informer: Option<Informer>,
@@ -40,7 +42,7 @@ impl Node {
     pub(crate) fn new(program: PathBuf, programs: &Path) -> Result<Self> {
         let (programs, folder) = (programs.to_owned(), tempfile::tempdir()?);
         let (prefix, place) = (Vec::new(), PLACE.to_vec());
-        Ok(Self { program, programs, folder, prefix, place, control: None, informer: None })
+        Ok(Self { program, programs, folder, prefix, place, grace_s: None, control: None, informer: None })
     }
 
     /// Somewhere else than usual.
@@ -52,6 +54,11 @@ impl Node {
     /// Control is started by this command, which runs what follows it.
     pub(crate) fn started_by(&mut self, prefix: &[&str]) {
         self.prefix = prefix.iter().map(ToString::to_string).collect();
+    }
+
+    /// Nodes may be silent for so long.
+    pub(crate) fn grace_s(&mut self, grace_s: u32) {
+        self.grace_s = Some(grace_s);
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -107,6 +114,7 @@ impl Node {
         command.args(words);
         command.arg("up").arg("--data-dir").arg(self.data()).args(&self.place);
         command.args(["--pod-pids-limit", super::faults::POD_PIDS_MAX]);
+        command.args(self.grace_s.map(|grace_s| format!("--node-grace={grace_s}")));
         self.control = Some(Process::start("corten", &command, self.folder.path())?);
         Ok(())
     }

@@ -1,0 +1,88 @@
+//! Joining, and every way in which it is refused.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use corten_stdx::clock::Stopwatch;
+
+use super::Stage;
+use super::further::Further;
+use super::lan::ADDRESS;
+use crate::spine::node::make_images;
+
+/// Two seconds are the aim; a busy machine has more.
+const JOINED_MAX: Duration = Duration::from_secs(20);
+
+/// The command for a further server.
+pub(super) fn command(stage: &Stage, more: &[&str]) -> Result<String> {
+    let printed = stage.first.corten(&[&["token", "create"], more].concat())?;
+    let wanted = format!("corten node --server https://{ADDRESS}:6443 --token ");
+    ensure!(printed.starts_with(&wanted) && printed.lines().count() == 1, "token create prints {printed:?}");
+    Ok(printed.trim().to_owned())
+}
+
+/// Two servers join, each with a token of its own; a used one lets nobody in, and neither does the name of a living server.
+pub(super) fn both(stage: &mut Stage) -> Result<()> {
+    let used = command(stage, &[])?;
+    joined(stage, |stage| &mut stage.second, &used)?;
+    refused(stage, &[&used, "--name", "four"], "token")?;
+    let other = command(stage, &[])?;
+    refused(stage, &[&other, "--name", "two"], "a server of this name is in the cluster and alive")?;
+    let third = command(stage, &[])?;
+    joined(stage, |stage| &mut stage.third, &third)
+}
+
+fn joined(stage: &mut Stage, which: impl Fn(&mut Stage) -> &mut Further, command: &str) -> Result<()> {
+    let program = stage.first.program().to_owned();
+    let further = which(stage);
+    make_images(&program, &further.data(), &["busybox"])?;
+    let watch = Stopwatch::start();
+    further.start(command)?;
+    let name = further.name;
+    stage.first.until(&["get", "node", name, "--no-headers"], |line| line.contains(" Ready "))?;
+    ensure!(watch.elapsed() < JOINED_MAX, "{name} has joined after {:?}", watch.elapsed());
+    println!("        {name} has joined after {} ms", watch.elapsed().as_millis());
+    let range = stage.first.kubectl(&["get", "node", name, "-o", "jsonpath={.spec.podCIDR}"])?;
+    ensure!(range.starts_with("10.244.") && range.ends_with("/24"), "{name} has the range {range}");
+    Ok(())
+}
+
+/// What must not let anybody in.
+pub(super) fn refusals(stage: &mut Stage) -> Result<()> {
+    let good = command(stage, &[])?;
+    let (front, token) = good.rsplit_once(' ').context("a token is the last word")?;
+    let parts: Vec<&str> = token.split('.').collect();
+    let [id, secret, hash] = parts.as_slice() else { anyhow::bail!("{token} has not three parts") };
+    let other_hash = hash.chars().rev().collect::<String>();
+    refused(stage, &[front, "abc"], "is not what `corten token create` prints")?;
+    refused(stage, &[front, &format!("{id}.{secret}.{other_hash}")], "is not the one that the token was made in")?;
+    refused(stage, &[front, &format!("{id}.0000000000000000.{hash}")], "the cluster does not know the token")?;
+    let nowhere = good.replace(ADDRESS, "192.0.2.77");
+    refused(stage, &[&nowhere], "no API answers at https://192.0.2.77:6443")?;
+    refused(stage, &[&format!("corten node --server https://{ADDRESS}:6443")], "this server is in no cluster")?;
+    let expired = command(stage, &["--ttl", "1s"])?;
+    let gone = expired.rsplit(' ').next().and_then(|token| token.split('.').next()).context("a token")?.to_owned();
+    stage.first.until(&["-n", "kube-system", "get", "secrets", "-o", "name"], |names| !names.contains(&gone))?;
+    refused(stage, &[&expired], "is wrong, was used or is over")?;
+    let mut ahead = stage.second.on(&["env", "CORTEN_CLOCK_OFFSET=3600"]);
+    let words = good.split_whitespace().skip(1);
+    ahead.arg(stage.first.program()).args(words).arg("--data-dir").arg(stage.second.data());
+    let said = String::from_utf8_lossy(&ahead.output()?.stderr).into_owned();
+    ensure!(said.contains("s ahead of the cluster's; set it"), "a clock that is off is told as: {said}");
+    ensure!(!stage.second.data().exists(), "a refused start leaves something in {}", stage.second.data().display());
+    stage.first.corten(&["token", "rm", id])?;
+    refused(stage, &[&good], "is wrong, was used or is over")
+}
+
+/// A command on the second server that is refused with these words, and leaves nothing.
+fn refused(stage: &Stage, command: &[&str], expect: &str) -> Result<()> {
+    let words: Vec<&str> = command.iter().flat_map(|part| part.split_whitespace()).skip(1).collect();
+    let folder = tempfile::tempdir()?;
+    let data = folder.path().join("data");
+    let mut started = stage.second.on(&[]);
+    let output = started.arg(stage.first.program()).args(&words).arg("--data-dir").arg(&data).output()?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    ensure!(!output.status.success() && said.contains(expect), "{words:?} is refused with: {said}");
+    ensure!(!data.exists(), "{words:?} leaves {}", data.display());
+    Ok(())
+}
