@@ -87,7 +87,7 @@ async fn forks_without_end(node: &Node, shell: &str) -> Result<()> {
     visitors.stop().await?.nothing_lost()?;
     let nodes = node.kubectl(&["get", "nodes", "--no-headers"])?;
     ensure!(nodes.contains(" Ready "), "the node is not ready: {nodes}");
-    node.kubectl(&["-n", FAULTS, "delete", "pod", "bomb", "--grace-period=1"])?;
+    node.kubectl(&["-n", FAULTS, "delete", "pod", "bomb", "--grace-period=1", "--timeout=60s"])?;
     Ok(())
 }
 
@@ -98,7 +98,7 @@ fn stays_within_its_limit(node: &Node, shell: &str) -> Result<()> {
     let limit: u64 = POD_PIDS_MAX.parse().context("the limit is a number")?;
     let taken = processes(node, "many")?;
     ensure!((limit - 10..=limit).contains(&taken), "the pod has {taken} processes, its limit is {limit}");
-    node.kubectl(&["-n", FAULTS, "delete", "pod", "many", "--grace-period=1"])?;
+    node.kubectl(&["-n", FAULTS, "delete", "pod", "many", "--grace-period=1", "--timeout=60s"])?;
     Ok(())
 }
 
@@ -122,7 +122,7 @@ fn fills_its_log(node: &Node, shell: &str) -> Result<()> {
         Ok(tail.is_ok_and(|tail| tail.contains("the last line")).then_some(()))
     })?;
     ensure!((1 << 20..LOG_BYTES_MAX).contains(&most), "the log has taken {most} bytes");
-    node.kubectl(&["-n", FAULTS, "delete", "pod", "flood", "--grace-period=1"])?;
+    node.kubectl(&["-n", FAULTS, "delete", "pod", "flood", "--grace-period=1", "--timeout=60s"])?;
     Ok(())
 }
 
