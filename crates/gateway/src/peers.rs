@@ -72,9 +72,12 @@ impl Told {
         if self.peers.as_ref() == Some(&wanted) {
             return Ok(());
         }
-        self.peers = None;
+        let had_any = self.peers.take().is_some_and(|before| !before.is_empty());
         self.overlay.set(&wanted)?;
-        tracing::info!(servers = wanted.len(), "the other servers that are led to");
+        // A server that is alone has nothing to tell.
+        if had_any || !wanted.is_empty() {
+            tracing::info!(servers = wanted.len(), "the other servers that are led to");
+        }
         self.peers = Some(wanted);
         Ok(())
     }
