@@ -91,7 +91,7 @@ pub(super) fn services(stage: &mut Stage) -> Result<()> {
     let address = stage.first.kubectl(&["get", "service", "web", "-o", "jsonpath={.spec.clusterIP}"])?;
     for further in [&stage.second, &stage.third] {
         let direct = format!("http://{address}/hostname");
-        for words in [&["curl", "-fsS", "-m", "10", &direct][..], &EDGE] {
+        for words in [&["timeout", "10", "busybox", "wget", "-qO-", &direct][..], &EDGE] {
             wait(LIMIT, || {
                 let seen = (0..24).map(|_| further.on(words).output());
                 let seen = seen.collect::<std::io::Result<Vec<_>>>()?;
@@ -105,7 +105,9 @@ pub(super) fn services(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-const EDGE: [&str; 7] = ["curl", "-fsS", "-m", "10", "-H", "Host: web.localhost", "http://127.0.0.1/hostname"];
+/// busybox's own limit of time (-T) ends it with a fault in Debian 12.
+const EDGE: [&str; 8] =
+    ["timeout", "10", "busybox", "wget", "-qO-", "--header", "Host: web.localhost", "http://127.0.0.1/hostname"];
 
 /// An agent that is killed stops nothing, and finds everything when it starts again, without a token.
 pub(super) fn restarted(stage: &mut Stage) -> Result<()> {

@@ -15,7 +15,7 @@ const PARTS: [(&str, &str); 7] = [
     ("certificates", r"/\S+/pki"),
     ("api", r"https://127\.0\.0\.1:6443"),
     ("controllers", r"[1-9]\d*"),
-    ("network", r"pods 10\.244\.0\.0/16, services 10\.96\.0\.0/16"),
+    ("network", r"pods 10\.244\.0\.0/24, services 10\.96\.0\.0/16"),
     ("node", r"e2e, \d+ pods"),
     ("edge", r"http://localhost/"),
 ];
@@ -90,7 +90,7 @@ mod tests {
     fn a_missing_or_strange_line_is_seen() {
         let good = "store         0 objects at revision 1\n2026-11-21T19:30:36Z  INFO corten::pki: made\ncertificates  /d/pki\n\
                     api           https://127.0.0.1:6443\ncontrollers   21\n\
-                    network       pods 10.244.0.0/16, services 10.96.0.0/16\nnode          e2e, 0 pods\n\
+                    network       pods 10.244.0.0/24, services 10.96.0.0/16\nnode          e2e, 0 pods\n\
                     edge          http://localhost/\nready in 821 ms, kubeconfig /d/k\n";
         lines(good, "/d/k").unwrap();
         assert!(lines(&good.replace("821", "?"), "/d/k").is_err());

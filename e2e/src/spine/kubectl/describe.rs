@@ -118,7 +118,7 @@ const OF_ALL: [Described; 3] = [
             "kubelet is posting ready status",
             "InternalIP:",
             "Container Runtime Version: corten://",
-            "PodCIDR: 10.244.0.0/16",
+            "PodCIDR: 10.244.0.0/24",
             "shop www-",
             "10m (0%)",
             "Allocated resources:",
