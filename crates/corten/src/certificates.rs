@@ -13,15 +13,14 @@ use corten_kubelet::server::Identity;
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
 use corten_stdx::task::Stopped;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use rustls::pki_types::pem;
 use tokio::sync::watch;
 
 use crate::dial::{Connections, NodeClient};
 use crate::files::{FileError, write_private};
 use crate::kubeconfig;
 use crate::pki::sign::ClusterSigner;
-use crate::pki::{Leaf, NODE_CLIENT, Names, Pki, PkiError};
+use crate::pki::{Leaf, Names, Pki, PkiError};
 use crate::reach::node_address;
 
 /// The longest time between two looks at the clock, which may be set.
@@ -115,21 +114,19 @@ impl Certificates {
     }
 
     pub fn material(&self, in_use: &InUse) -> Result<TlsMaterial, CertificatesError> {
-        let (certificate, key) = parsed(&in_use.serving)?;
+        let (certificate, key) = in_use.serving.parsed()?;
         Ok(TlsMaterial { chain: vec![certificate], key, client_roots: vec![self.pki.cluster_der().clone()] })
     }
 
     /// What the API server shows to nodes.
     pub fn node_client(&self, in_use: &InUse) -> Result<NodeClient, CertificatesError> {
-        let (certificate, key) = parsed(&in_use.node_client)?;
+        let (certificate, key) = in_use.node_client.parsed()?;
         Ok(NodeClient { certificate, key, root: self.pki.cluster_der().clone() })
     }
 
     /// Who this node's server is, and the one client that it serves.
     pub fn node_identity(&self, in_use: &InUse) -> Result<Identity, CertificatesError> {
-        let (certificate, key) = parsed(&in_use.node_serving)?;
-        let client_root = self.pki.cluster_der().clone();
-        Ok(Identity { chain: vec![certificate], key, client_root, client_name: NODE_CLIENT.to_owned() })
+        Ok(in_use.node_serving.identity(self.pki.cluster_der().clone())?)
     }
 
     /// Renews what has reached its half life, until it is told to stop.
@@ -167,11 +164,6 @@ impl InUse {
             .min()
             .unwrap_or(0)
     }
-}
-
-fn parsed(leaf: &Leaf) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), CertificatesError> {
-    let certificate = CertificateDer::from_pem_slice(leaf.certificate_pem.as_bytes())?;
-    Ok((certificate, PrivateKeyDer::from_pem_slice(leaf.key_pem.as_bytes())?))
 }
 
 fn until(unix_s: i64, clock: &Clock) -> Duration {

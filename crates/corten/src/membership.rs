@@ -16,18 +16,18 @@ use corten_kubelet::server::Identity;
 use corten_stdx::error::Chain;
 use corten_stdx::task::Stopped;
 use http_body_util::BodyExt as _;
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::cluster::{self, Cluster};
 use crate::datadir::DataDir;
 use crate::files::{read_if_there, write_private};
-use crate::pki::NODE_CLIENT;
+use crate::pki::Leaf;
 use crate::seams::Seams;
 use crate::token::{JoinToken, hash_of};
-use request::{Credential, Wanted};
+use request::Wanted;
 
 /// Clocks of servers may differ by this; certificates are made a little before they are needed.
 const SKEW_S_MAX: i64 = 240;
@@ -45,8 +45,8 @@ pub struct Membership {
     server: String,
     pki: PathBuf,
     authority_pem: String,
-    node: Credential,
-    edge: Credential,
+    node: Leaf,
+    edge: Leaf,
     node_way: Arc<Https>,
     edge_way: Arc<Https>,
 }
@@ -71,7 +71,7 @@ impl Membership {
         let authority = pki.join("ca.crt");
         let known = read_if_there(&authority)?;
         let now_s = seams.clock.wall_s();
-        let stored = Credential::stored(&Wanted::node(name), &pki, known.as_deref(), now_s)?;
+        let stored = request::stored(&Wanted::node(name), &pki, known.as_deref(), now_s)?;
         let (authority_pem, node) = match (known, stored, token) {
             (Some(authority_pem), Some(node), _) => (authority_pem, node),
             (_, None, Some(token)) | (None, _, Some(token)) => {
@@ -89,7 +89,7 @@ impl Membership {
         };
         let node_way = Arc::new(Https::new(&with(server, &authority_pem, &node), seams.tasks.clone())?);
         let client = Client::new(node_way.clone(), "corten");
-        let edge = match Credential::stored(&Wanted::edge(name), &pki, Some(&authority_pem), now_s)? {
+        let edge = match request::stored(&Wanted::edge(name), &pki, Some(&authority_pem), now_s)? {
             Some(edge) => edge,
             None => request::certificate(&client, &Wanted::edge(name), &pki, seams).await?,
         };
@@ -116,26 +116,23 @@ impl Membership {
     pub async fn serving(&self, address: IpAddr) -> anyhow::Result<Serving> {
         let wanted = Wanted::serving(&self.name, address);
         let now_s = self.seams.clock.wall_s();
-        let credential = match Credential::stored(&wanted, &self.pki, Some(&self.authority_pem), now_s)? {
-            Some(credential) => credential,
+        let leaf = match request::stored(&wanted, &self.pki, Some(&self.authority_pem), now_s)? {
+            Some(leaf) => leaf,
             None => request::certificate(&self.client(), &wanted, &self.pki, &self.seams).await?,
         };
-        let (sender, identity) = watch::channel(self.identity(&credential)?);
-        Ok(Serving { wanted, credential, sender, identity })
+        let (sender, identity) = watch::channel(self.identity(&leaf)?);
+        Ok(Serving { wanted, leaf, sender, identity })
     }
 
-    fn identity(&self, credential: &Credential) -> anyhow::Result<Identity> {
-        let chain = vec![CertificateDer::from_pem_slice(credential.certificate_pem.as_bytes())?];
-        let key = PrivateKeyDer::from_pem_slice(credential.key_pem.as_bytes())?;
-        let client_root = CertificateDer::from_pem_slice(self.authority_pem.as_bytes())?;
-        Ok(Identity { chain, key, client_root, client_name: NODE_CLIENT.to_owned() })
+    fn identity(&self, leaf: &Leaf) -> anyhow::Result<Identity> {
+        Ok(leaf.identity(CertificateDer::from_pem_slice(self.authority_pem.as_bytes())?)?)
     }
 
     /// Renews what has reached its half life, until it is told to stop.
     pub async fn keep(mut self, mut serving: Serving, mut stopped: Stopped) {
         let mut pause = Duration::ZERO;
         loop {
-            let due_s = [&self.node, &self.edge, &serving.credential].map(|own| own.renew_at_s).into_iter().min();
+            let due_s = [&self.node, &self.edge, &serving.leaf].map(|own| own.renew_at_s).into_iter().min();
             let left_s = due_s.unwrap_or_default() - self.seams.clock.wall_s();
             let left = Duration::from_secs(u64::try_from(left_s).unwrap_or_default()).min(LOOK_EVERY).max(pause);
             tokio::select! {
@@ -162,9 +159,9 @@ impl Membership {
             self.edge = request::certificate(&client, &Wanted::edge(&self.name), &self.pki, &self.seams).await?;
             self.edge_way.renew(&with(&self.server, &self.authority_pem, &self.edge)).await?;
         }
-        if serving.credential.renew_at_s <= now_s {
-            serving.credential = request::certificate(&client, &serving.wanted, &self.pki, &self.seams).await?;
-            serving.sender.send_replace(self.identity(&serving.credential)?);
+        if serving.leaf.renew_at_s <= now_s {
+            serving.leaf = request::certificate(&client, &serving.wanted, &self.pki, &self.seams).await?;
+            serving.sender.send_replace(self.identity(&serving.leaf)?);
         }
         Ok(())
     }
@@ -173,12 +170,12 @@ impl Membership {
 /// The certificate of the node's own server, and who is told of a new one.
 pub struct Serving {
     wanted: Wanted,
-    credential: Credential,
+    leaf: Leaf,
     sender: watch::Sender<Identity>,
     pub identity: watch::Receiver<Identity>,
 }
 
-fn with(server: &str, authority_pem: &str, own: &Credential) -> Server {
+fn with(server: &str, authority_pem: &str, own: &Leaf) -> Server {
     Server {
         url: server.to_owned(),
         trust: Trust::Authorities(authority_pem.as_bytes().to_vec()),

@@ -18,7 +18,7 @@ use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-pub use leaf::Leaf;
+pub use leaf::{Leaf, LeafError, Stored};
 
 use crate::files::{FileError, read_if_there, write_private};
 
@@ -198,7 +198,7 @@ fn stored(dir: &Path, clock: &Clock, authority: &Authority, wanted: &leaf::Wante
         return Ok(leaf);
     }
     let leaf = Leaf::make(wanted, authority, now_s)?;
-    write_private(&path, format!("{}{}", leaf.certificate_pem, leaf.key_pem).as_bytes())?;
+    write_private(&path, leaf.text().as_bytes())?;
     tracing::info!(name = wanted.file, "made a certificate");
     Ok(leaf)
 }

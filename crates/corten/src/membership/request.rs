@@ -14,17 +14,15 @@ use corten_client::{Client, Error, Resource};
 use rcgen::{KeyPair, PKCS_ECDSA_P256_SHA256, PublicKeyData as _};
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
-use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 use crate::access::{EDGES, NODES, edge_user, node_user};
 use crate::files::{read_if_there, write_private};
-use crate::pki::sign;
+use crate::pki::{Leaf, Names, Stored, sign};
 use crate::seams::Seams;
 
 const REQUESTS: Resource = Resource::new("certificates.k8s.io", "v1", "certificatesigningrequests");
 /// How long the cluster may take to sign.
 const SIGNED_MAX: Duration = Duration::from_secs(30);
-const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// What is asked for.
 pub(super) struct Wanted {
@@ -33,8 +31,7 @@ pub(super) struct Wanted {
     side: &'static str,
     user: String,
     group: &'static str,
-    dns: Vec<String>,
-    ips: Vec<IpAddr>,
+    names: Names,
 }
 
 impl Wanted {
@@ -50,83 +47,37 @@ impl Wanted {
     }
 
     fn client(file: &'static str, signer: &'static str, user: String, group: &'static str) -> Self {
-        Self { file, signer, side: "client auth", user, group, dns: Vec::new(), ips: Vec::new() }
+        Self { file, signer, side: "client auth", user, group, names: Names::default() }
     }
 
     /// The node's own server.
     pub(super) fn serving(name: &str, address: IpAddr) -> Self {
-        let (user, dns) = (node_user(name), vec![name.to_owned()]);
+        let names = Names { dns: [name.to_owned()].into(), ips: [address].into() };
         let signer = "kubernetes.io/kubelet-serving";
-        Self { file: "kubelet", signer, side: "server auth", user, group: NODES, dns, ips: vec![address] }
+        Self { file: "kubelet", signer, side: "server auth", user: node_user(name), group: NODES, names }
     }
 }
 
-/// A certificate with its key.
-pub(super) struct Credential {
-    pub(super) certificate_pem: String,
-    pub(super) key_pem: String,
-    /// Half life, in Unix seconds.
-    pub(super) renew_at_s: i64,
+/// The stored certificate, if it is what is wanted, of this authority, and not over yet.
+pub(super) fn stored(
+    wanted: &Wanted,
+    pki: &Path,
+    authority_pem: Option<&str>,
+    now_s: i64,
+) -> anyhow::Result<Option<Leaf>> {
+    let Some(text) = read_if_there(&pki.join(format!("{}.pem", wanted.file)))? else { return Ok(None) };
+    Ok(authority_pem.and_then(|authority| good(&text, wanted, authority, now_s)))
 }
 
-impl Credential {
-    /// The stored one, if it is what is wanted, of this authority, and not over yet.
-    pub(super) fn stored(
-        wanted: &Wanted,
-        pki: &Path,
-        authority_pem: Option<&str>,
-        now_s: i64,
-    ) -> anyhow::Result<Option<Self>> {
-        let Some(text) = read_if_there(&pki.join(format!("{}.pem", wanted.file)))? else { return Ok(None) };
-        // Whatever is wrong with it, the remedy is the same: another one.
-        Ok(authority_pem.and_then(|authority| Self::good(&text, wanted, authority, now_s)))
-    }
-
-    fn good(text: &str, wanted: &Wanted, authority_pem: &str, now_s: i64) -> Option<Self> {
-        let (certificate_pem, key_pem) = text.split_at(text.find(PRIVATE_KEY)?);
-        let read = Self::read(certificate_pem, key_pem).ok()?;
-        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).ok()?;
-        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-        let authority = CertificateDer::from_pem_slice(authority_pem.as_bytes()).ok()?;
-        let (_, authority) = X509Certificate::from_der(&authority).ok()?;
-        certificate.verify_signature(Some(authority.public_key())).ok()?;
-        let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
-        let has = |ip: &IpAddr| {
-            let names = certificate.subject_alternative_name().ok().flatten();
-            let bytes = match ip {
-                IpAddr::V4(ip) => ip.octets().to_vec(),
-                IpAddr::V6(ip) => ip.octets().to_vec(),
-            };
-            let known = |name: &x509_parser::extensions::GeneralName<'_>| matches!(name, x509_parser::extensions::GeneralName::IPAddress(own) if *own == bytes);
-            names.is_some_and(|names| names.value.general_names.iter().any(known))
-        };
-        let good =
-            name == wanted.user && certificate.validity().not_after.timestamp() > now_s && wanted.ips.iter().all(has);
-        good.then_some(read)
-    }
-
-    fn read(certificate_pem: &str, key_pem: &str) -> anyhow::Result<Self> {
-        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).context("the certificate is no PEM")?;
-        let (_, certificate) = X509Certificate::from_der(&der).context("the certificate")?;
-        let key = KeyPair::from_pem(key_pem).context("the key")?;
-        anyhow::ensure!(
-            certificate.public_key().subject_public_key.data.as_ref() == key.der_bytes(),
-            "the certificate is for another key"
-        );
-        let validity = certificate.validity();
-        let (from_s, to_s) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        let renew_at_s = from_s + (to_s - from_s) / 2;
-        Ok(Self { certificate_pem: certificate_pem.to_owned(), key_pem: key_pem.to_owned(), renew_at_s })
-    }
+fn good(text: &str, wanted: &Wanted, authority_pem: &str, now_s: i64) -> Option<Leaf> {
+    let authority = CertificateDer::from_pem_slice(authority_pem.as_bytes()).ok()?;
+    let Stored { leaf, common_name, names, valid_s } = Stored::read(text, &authority)?;
+    let good = common_name == wanted.user && now_s < valid_s.end && wanted.names.ips.is_subset(&names.ips);
+    good.then_some(leaf)
 }
 
 /// Has a certificate made, and stores it. A start that is cut short goes on with the same key and the same request.
-pub(super) async fn certificate(
-    client: &Client,
-    wanted: &Wanted,
-    pki: &Path,
-    seams: &Seams,
-) -> anyhow::Result<Credential> {
+pub(super) async fn certificate(client: &Client, wanted: &Wanted, pki: &Path, seams: &Seams) -> anyhow::Result<Leaf> {
     let next = pki.join(format!("{}.next.key", wanted.file));
     let key_pem = match read_if_there(&next)? {
         Some(key_pem) => key_pem,
@@ -138,7 +89,7 @@ pub(super) async fn certificate(
     };
     let key = KeyPair::from_pem(&key_pem).with_context(|| format!("{} is no key; remove it", next.display()))?;
     let name = name(wanted, &key);
-    let request = sign::request(&wanted.user, wanted.group, (&wanted.dns, &wanted.ips), &key).context("a request")?;
+    let request = sign::request(&wanted.user, wanted.group, &wanted.names, &key).context("a request")?;
     let object = value!({
         "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": (name.as_str())},
         "spec": {
@@ -173,10 +124,10 @@ pub(super) async fn certificate(
             anyhow::bail!("the cluster gives {} no certificate: {why}", wanted.user)
         }
     };
-    let credential = Credential::read(&certificate_pem, &key_pem)?;
-    write_private(&pki.join(format!("{}.pem", wanted.file)), format!("{certificate_pem}{key_pem}").as_bytes())?;
+    let leaf = Leaf::new(certificate_pem, key_pem)?;
+    write_private(&pki.join(format!("{}.pem", wanted.file)), leaf.text().as_bytes())?;
     std::fs::remove_file(&next).context("the key beside its certificate")?;
-    Ok(credential)
+    Ok(leaf)
 }
 
 /// A name that only this key has.
@@ -211,7 +162,7 @@ mod tests {
 
     fn store(pki: &Pki, dir: &Path, wanted: &Wanted) {
         let key = KeyPair::generate_for(&PKCS_ECDSA_P256_SHA256).expect("a key");
-        let request = sign::request(&wanted.user, wanted.group, (&wanted.dns, &wanted.ips), &key).expect("signed");
+        let request = sign::request(&wanted.user, wanted.group, &wanted.names, &key).expect("signed");
         let terms = Terms { usages: &["digital signature", wanted.side], lifetime_s: 86_400 };
         let signed = pki.signer().expect("an authority").sign(&request, &terms).expect("signed");
         let pem = String::from_utf8(STANDARD.decode(signed).expect("base64")).expect("text");
@@ -227,7 +178,7 @@ mod tests {
         let own = IpAddr::from([10, 0, 0, 2]);
         store(&pki, dir.path(), &Wanted::serving("two", own));
         let stored = |wanted: &Wanted, authority: &Pki, now_s| {
-            Credential::stored(wanted, dir.path(), Some(authority.cluster_pem()), now_s).expect("read").is_some()
+            super::stored(wanted, dir.path(), Some(authority.cluster_pem()), now_s).expect("read").is_some()
         };
         assert!(stored(&Wanted::serving("two", own), &pki, NOW_S));
         assert!(!stored(&Wanted::serving("two", [10, 0, 0, 3].into()), &pki, NOW_S), "another address");

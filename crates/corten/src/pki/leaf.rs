@@ -1,18 +1,24 @@
-//! One leaf certificate: making it, and telling whether a stored one is still good.
+//! One leaf certificate: making it, reading it from its file, and telling whether a stored one is still good.
 
 use std::net::IpAddr;
+use std::ops::Range;
 use std::time::Duration;
 
+use corten_kubelet::server::Identity;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
     PKCS_ECDSA_P256_SHA256, SanType,
 };
-use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem};
+use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Authority, BACKDATED_S, LEAF_S, Names, PkiError};
+use super::{Authority, BACKDATED_S, LEAF_S, NODE_CLIENT, Names, PkiError};
+
+/// Where the key begins in the file of a leaf, behind the certificate.
+const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----";
 
 /// A certificate with its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +27,28 @@ pub struct Leaf {
     pub key_pem: String,
     /// Half life, in Unix seconds.
     pub renew_at_s: i64,
+}
+
+/// Why a certificate and a key are no leaf.
+#[derive(Debug, thiserror::Error)]
+pub enum LeafError {
+    #[error("a certificate or key is no PEM")]
+    Pem(#[from] pem::Error),
+    #[error("a certificate cannot be read")]
+    Certificate(#[from] x509_parser::nom::Err<X509Error>),
+    #[error("a key cannot be read")]
+    Key(#[from] rcgen::Error),
+    #[error("the certificate is for another key")]
+    Foreign,
+}
+
+/// A leaf with what its certificate says.
+pub struct Stored {
+    pub leaf: Leaf,
+    pub common_name: String,
+    pub names: Names,
+    /// In Unix seconds.
+    pub valid_s: Range<i64>,
 }
 
 /// What a leaf has to be.
@@ -56,23 +84,62 @@ impl Leaf {
         Ok(Self { certificate_pem: certificate.pem(), key_pem: key.serialize_pem(), renew_at_s })
     }
 
-    /// The leaf in a stored text, if it is what is wanted, of this authority, and before its half life. Whatever is
-    /// wrong with it, the remedy is the same: a new one.
-    pub(super) fn good(text: &str, wanted: &Wanted<'_>, authority: &Authority, now_s: i64) -> Option<Self> {
-        let der = CertificateDer::from_pem_slice(text.as_bytes()).ok()?;
-        let key = KeyPair::from_pem(&text[text.find("-----BEGIN PRIVATE KEY-----")?..]).ok()?;
-        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
-        let (_, issuer) = X509Certificate::from_der(&authority.der).ok()?;
-        certificate.verify_signature(Some(issuer.public_key())).ok()?;
-        let validity = certificate.validity();
-        let (from_s, to_s) = (validity.not_before.timestamp(), validity.not_after.timestamp());
-        let renew_at_s = from_s + (to_s - from_s) / 2;
-        let good = (from_s..renew_at_s).contains(&now_s)
-            && certificate.public_key().subject_public_key.data.as_ref() == key.public_key_raw()
-            && names_of(&certificate)? == wanted.names;
-        let certificate_pem = text[..text.find("-----BEGIN PRIVATE KEY-----")?].to_owned();
-        good.then(|| Self { certificate_pem, key_pem: key.serialize_pem(), renew_at_s })
+    /// A certificate that was made for this key.
+    pub fn new(certificate_pem: String, key_pem: String) -> Result<Self, LeafError> {
+        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes())?;
+        let (_, certificate) = X509Certificate::from_der(&der)?;
+        let key = KeyPair::from_pem(&key_pem)?;
+        if certificate.public_key().subject_public_key.data.as_ref() != key.public_key_raw() {
+            return Err(LeafError::Foreign);
+        }
+        let valid_s = validity_s(&certificate);
+        let renew_at_s = valid_s.start + (valid_s.end - valid_s.start) / 2;
+        Ok(Self { certificate_pem, key_pem, renew_at_s })
     }
+
+    /// The stored leaf, if it is what is wanted, of this authority, and before its half life.
+    pub(super) fn good(text: &str, wanted: &Wanted<'_>, authority: &Authority, now_s: i64) -> Option<Self> {
+        let Stored { leaf, names, valid_s, .. } = Stored::read(text, &authority.der)?;
+        let good = (valid_s.start..leaf.renew_at_s).contains(&now_s) && names == wanted.names;
+        good.then_some(leaf)
+    }
+
+    /// What [`Stored::read`] reads.
+    pub fn text(&self) -> String {
+        format!("{}{}", self.certificate_pem, self.key_pem)
+    }
+
+    /// Certificate and key as TLS takes them.
+    pub fn parsed(&self) -> Result<(CertificateDer<'static>, PrivateKeyDer<'static>), pem::Error> {
+        let certificate = CertificateDer::from_pem_slice(self.certificate_pem.as_bytes())?;
+        Ok((certificate, PrivateKeyDer::from_pem_slice(self.key_pem.as_bytes())?))
+    }
+
+    /// Who a node's server is with this leaf, towards the one client that it serves.
+    pub fn identity(&self, client_root: CertificateDer<'static>) -> Result<Identity, pem::Error> {
+        let (certificate, key) = self.parsed()?;
+        Ok(Identity { chain: vec![certificate], key, client_root, client_name: NODE_CLIENT.to_owned() })
+    }
+}
+
+impl Stored {
+    /// The leaf in a file's text, if this authority has signed it. Whatever is wrong with it, the remedy is the same: a new one.
+    pub fn read(text: &str, authority: &CertificateDer<'_>) -> Option<Self> {
+        let (certificate_pem, key_pem) = text.split_at(text.find(PRIVATE_KEY)?);
+        let leaf = Leaf::new(certificate_pem.to_owned(), key_pem.to_owned()).ok()?;
+        let der = CertificateDer::from_pem_slice(certificate_pem.as_bytes()).ok()?;
+        let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+        let (_, issuer) = X509Certificate::from_der(authority).ok()?;
+        certificate.verify_signature(Some(issuer.public_key())).ok()?;
+        let common_name = certificate.subject().iter_common_name().next()?.as_str().ok()?.to_owned();
+        let (names, valid_s) = (names_of(&certificate)?, validity_s(&certificate));
+        Some(Self { leaf, common_name, names, valid_s })
+    }
+}
+
+fn validity_s(certificate: &X509Certificate<'_>) -> Range<i64> {
+    let validity = certificate.validity();
+    validity.not_before.timestamp()..validity.not_after.timestamp()
 }
 
 fn names_of(certificate: &X509Certificate<'_>) -> Option<Names> {

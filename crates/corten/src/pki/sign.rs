@@ -1,7 +1,5 @@
 //! The cluster's authority as the controllers of certificate requests use it.
 
-use std::net::IpAddr;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use corten_controllers::certificate::{Requested, Signer, Terms};
@@ -12,7 +10,7 @@ use x509_parser::extensions::{GeneralName, ParsedExtension};
 use x509_parser::pem::Pem;
 use x509_parser::prelude::FromDer as _;
 
-use super::{Authority, BACKDATED_S, leaf};
+use super::{Authority, BACKDATED_S, Names, leaf};
 
 /// Signs with the cluster's authority.
 pub struct ClusterSigner {
@@ -103,22 +101,24 @@ fn uses(usages: &[&str]) -> (Vec<KeyUsagePurpose>, Vec<ExtendedKeyUsagePurpose>)
 pub fn request(
     common_name: &str,
     organization: &str,
-    names: (&[String], &[IpAddr]),
+    names: &Names,
     key: &rcgen::KeyPair,
 ) -> Result<String, rcgen::Error> {
     let mut params = rcgen::CertificateParams::default();
     params.distinguished_name = rcgen::DistinguishedName::new();
     params.distinguished_name.push(DnType::OrganizationName, organization);
     params.distinguished_name.push(DnType::CommonName, common_name);
-    for name in names.0 {
+    for name in &names.dns {
         params.subject_alt_names.push(SanType::DnsName(name.as_str().try_into()?));
     }
-    params.subject_alt_names.extend(names.1.iter().copied().map(SanType::IpAddress));
+    params.subject_alt_names.extend(names.ips.iter().copied().map(SanType::IpAddress));
     Ok(STANDARD.encode(params.serialize_request(key)?.pem()?))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::net::IpAddr;
+
     use corten_stdx::clock::Clock;
     use rcgen::KeyPair;
     use rustls::pki_types::CertificateDer;
@@ -134,14 +134,15 @@ mod tests {
         let pki = Pki::open(dir.path(), Clock::manual(1_800_000_000_000)).expect("made");
         let signer = pki.signer().expect("the authority");
         let key = KeyPair::generate().expect("a key");
-        let (dns, ips) = (["two".to_owned()], [IpAddr::from([10, 0, 0, 2])]);
-        let request = request("system:node:two", "system:nodes", (&dns, &ips), &key).expect("signed");
+        let names = Names { dns: ["two".to_owned()].into(), ips: [IpAddr::from([10, 0, 0, 2])].into() };
+        let request = request("system:node:two", "system:nodes", &names, &key).expect("signed");
         let requested = signer.read(&request).expect("readable");
         assert_eq!(
             (requested.common_name.as_str(), requested.organizations.as_slice()),
             ("system:node:two", ["system:nodes".to_owned()].as_slice())
         );
-        assert_eq!((requested.dns.as_slice(), requested.ips.as_slice()), (dns.as_slice(), ips.as_slice()));
+        let asked = Names { dns: requested.dns.into_iter().collect(), ips: requested.ips.into_iter().collect() };
+        assert_eq!(asked, names);
         let terms = Terms { usages: &["server auth", "digital signature"], lifetime_s: 3600 };
         let signed = STANDARD.decode(signer.sign(&request, &terms).expect("signed")).expect("base64");
         let der = CertificateDer::from_pem_slice(&signed).expect("PEM");
@@ -164,7 +165,7 @@ mod tests {
         check("?", "nvalid symbol");
         check(&STANDARD.encode(pki.cluster_pem()), "CERTIFICATE REQUEST");
         let key = KeyPair::generate().expect("a key");
-        let good = STANDARD.decode(request("a", "b", (&[], &[]), &key).expect("signed")).expect("base64");
+        let good = STANDARD.decode(request("a", "b", &Names::default(), &key).expect("signed")).expect("base64");
         let mut block = Pem::iter_from_buffer(&good).next().expect("one").expect("PEM").contents;
         let last = block.len() - 1;
         block[last] ^= 1;
