@@ -22,6 +22,9 @@ pub const EDGE_CLIENT: &str = "corten.dev/edge";
 /// Users that a bootstrap token makes.
 pub(crate) const TOKEN_PREFIX: &str = "system:bootstrap:";
 
+/// How long certificates of the cluster's authority last, if nobody asks for less.
+pub const LIFETIME_S: i64 = 30 * 24 * 3600;
+
 const NODES_GROUP: &str = "system:nodes";
 const NODE_PREFIX: &str = "system:node:";
 const EDGES_GROUP: &str = "corten:edges";

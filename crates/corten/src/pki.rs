@@ -30,7 +30,6 @@ const CLUSTER: &str = "ca";
 
 const DAY_S: i64 = 24 * 3600;
 const AUTHORITY_S: i64 = 3652 * DAY_S;
-const LEAF_S: i64 = 30 * DAY_S;
 /// Certificates are valid a little before they are made, for clients whose clocks are behind.
 const BACKDATED_S: i64 = 300;
 
@@ -268,6 +267,8 @@ fn make(name: &str, now_s: i64) -> Result<(String, String), rcgen::Error> {
 mod tests {
     use std::time::Duration;
 
+    use corten_controllers::certificate::LIFETIME_S;
+
     use super::*;
 
     const START_MS: i64 = 1_800_000_000_000;
@@ -329,7 +330,7 @@ mod tests {
         assert_eq!(first, again);
         let other = at(START_MS).serving(&hosts(&["b.localhost"])).expect("made");
         assert_ne!(other.certificate_pem, first.certificate_pem);
-        let late = at(START_MS + LEAF_S * 600).serving(&hosts(&["b.localhost"])).expect("renewed");
+        let late = at(START_MS + LIFETIME_S * 600).serving(&hosts(&["b.localhost"])).expect("renewed");
         assert_ne!(late.certificate_pem, other.certificate_pem);
     }
 

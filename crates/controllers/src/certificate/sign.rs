@@ -13,8 +13,8 @@ use corten_client::{Client, Error};
 use corten_stdx::clock::Clock;
 
 use super::{
-    ACCOUNT, EDGE_CLIENT, EDGE_PREFIX, EDGES_GROUP, NODE_CLIENT, NODE_PREFIX, NODE_SERVING, NODES_GROUP, REQUESTS,
-    Requested, Signer, Terms, condition, has_usages, is_issued, usages,
+    ACCOUNT, EDGE_CLIENT, EDGE_PREFIX, EDGES_GROUP, LIFETIME_S, NODE_CLIENT, NODE_PREFIX, NODE_SERVING, NODES_GROUP,
+    REQUESTS, Requested, Signer, Terms, condition, has_usages, is_issued, usages,
 };
 use crate::Base;
 
@@ -23,7 +23,6 @@ const CLIENT: &str = "kubernetes.io/kube-apiserver-client";
 /// Without any promise.
 const LEGACY: &str = "kubernetes.io/legacy-unknown";
 
-const LIFETIME_S: i64 = 30 * 24 * 3600;
 /// Shorter ones would be over before they are of use (KEP-2784).
 const LIFETIME_S_MIN: i64 = 600;
 

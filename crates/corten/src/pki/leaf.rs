@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::ops::Range;
 use std::time::Duration;
 
+use corten_controllers::certificate::LIFETIME_S;
 use corten_kubelet::server::Identity;
 use rcgen::{
     CertificateParams, DistinguishedName, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose,
@@ -15,7 +16,7 @@ use x509_parser::error::X509Error;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{Authority, BACKDATED_S, LEAF_S, NODE_CLIENT, Names, PkiError};
+use super::{Authority, BACKDATED_S, NODE_CLIENT, Names, PkiError};
 
 /// Where the key begins in the file of a leaf, behind the certificate.
 const PRIVATE_KEY: &str = "-----BEGIN PRIVATE KEY-----";
@@ -78,9 +79,9 @@ impl Leaf {
         params.extended_key_usages = vec![wanted.usage.clone()];
         params.use_authority_key_identifier_extension = true;
         let not_before_s = now_s - BACKDATED_S;
-        set_validity(&mut params, not_before_s, not_before_s + LEAF_S);
+        set_validity(&mut params, not_before_s, not_before_s + LIFETIME_S);
         let certificate = params.signed_by(&key, &authority.issuer).map_err(failed)?;
-        let renew_at_s = not_before_s + LEAF_S / 2;
+        let renew_at_s = not_before_s + LIFETIME_S / 2;
         Ok(Self { certificate_pem: certificate.pem(), key_pem: key.serialize_pem(), renew_at_s })
     }
 
