@@ -29,6 +29,15 @@ use crate::{node, preflight};
 /// Between two looks whether the API is there.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// What entering a cluster stands on.
+struct Joining<'a> {
+    settings: &'a Join,
+    token: Option<JoinToken>,
+    dir: DataDir,
+    seams: Seams,
+    progress: Progress,
+}
+
 /// Runs until SIGTERM or SIGINT. What cannot work is refused before anything is started.
 pub fn run(settings: &Join) -> anyhow::Result<()> {
     let progress = Progress::start();
@@ -37,98 +46,91 @@ pub fn run(settings: &Join) -> anyhow::Result<()> {
     let token = token.map_err(|why| anyhow::anyhow!("--token is {why}"))?;
     let seams = Seams::new(Clock::from_environment().map_err(anyhow::Error::msg)?, Random::system());
     let dir = DataDir::open(&settings.node.data_dir, &seams.random)?;
+    let joining = Joining { settings, token, dir, seams, progress };
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("the runtime")?;
-    runtime
-        .block_on(serve(settings, token.as_ref(), &dir, &seams, &progress))
-        .inspect_err(|_| take_back(&settings.node, &dir))?;
-    node::leave(&dir);
+    runtime.block_on(joining.serve()).inspect_err(|_| take_back(&settings.node, &joining.dir))?;
+    node::leave(&joining.dir);
     Ok(())
 }
 
-async fn serve(
-    settings: &Join,
-    token: Option<&JoinToken>,
-    dir: &DataDir,
-    seams: &Seams,
-    progress: &Progress,
-) -> anyhow::Result<()> {
-    let mut signals = Signals::take()?;
-    let started = tokio::select! {
-        started = start(settings, token, dir, seams, progress) => started.map(|()| true),
-        () = signals.end() => Ok(false),
-    };
-    if matches!(started, Ok(true)) {
-        signals.end().await;
-    }
-    drain(&seams.tasks).await;
-    started.map(drop)
-}
-
-/// Enters the cluster, then starts what every server runs.
-async fn start(
-    settings: &Join,
-    token: Option<&JoinToken>,
-    dir: &DataDir,
-    seams: &Seams,
-    progress: &Progress,
-) -> anyhow::Result<()> {
-    let name = node_name(&settings.node);
-    let membership = Membership::open(dir, &name, &settings.server, token, seams).await?;
-    let cluster = until_there(&membership, &settings.server, seams, progress).await?;
-    progress.part("cluster", &settings.server)?;
-    let address = match settings.node_ip {
-        Some(address) => IpAddr::V4(address),
-        None => own_address(&settings.server).await?,
-    };
-    let ranges = Ranges { service: cluster.services, pod: cluster.pods };
-    ranges
-        .fit(&settings.node.data_dir, dir.instance(), true)
-        .context("the cluster's ranges cannot be used on this server")?;
-    let listener = preflight::listen_node(settings.node.node_listen)?;
-    let doors = Doors::open(&settings.node, &Path::new(RUN).join(dir.instance()))?;
-    ranges.claim(&settings.node.data_dir, dir.instance())?;
-    let doors = doors.map(|doors| doors.with_names(dir, ranges.dns())).transpose()?;
-    let site = Site { settings: &settings.node, name, address, dir, ranges, seams: seams.clone() };
-    let access = membership.access();
-    let reading = seams.informers(access.data_path("corten-edge"));
-    let number = cluster::network_number(&cluster.authority_pem)?;
-    let (told, serving) = tokio::sync::oneshot::channel();
-    let identity = async {
-        let serving = membership.serving(address).await?;
-        let identity = serving.identity.clone();
-        // Nobody waits for it any more where the start was cut short.
-        drop(told.send(serving));
-        Ok(identity)
-    };
-    let agent =
-        Agent { access, reading, listener: Some(listener), identity: Box::pin(identity), network: true, number, doors };
-    agent.start(&site, progress).await?;
-    let serving = serving.await.context("the certificate of the node's server")?;
-    seams.tasks.spawn("certificates", membership.keep(serving, seams.tasks.stopped()));
-    Ok(progress.joined(&site.name)?)
-}
-
-/// What the cluster says of itself, once its API is there: after a reboot of everything, this server may be the first.
-async fn until_there(
-    membership: &Membership,
-    server: &str,
-    seams: &Seams,
-    progress: &Progress,
-) -> anyhow::Result<Cluster> {
-    let mut waiting = false;
-    loop {
-        let error = match membership.cluster().await {
-            Ok(cluster) => return Ok(cluster),
-            Err(error) => error,
+impl Joining<'_> {
+    async fn serve(&self) -> anyhow::Result<()> {
+        let mut signals = Signals::take()?;
+        let started = tokio::select! {
+            started = self.start() => started.map(|()| true),
+            () = signals.end() => Ok(false),
         };
-        if !matches!(error.downcast_ref::<Error>(), Some(Error::Transport(_))) {
-            return Err(error);
+        if matches!(started, Ok(true)) {
+            signals.end().await;
         }
-        if !waiting {
-            progress.part("cluster", &format!("waiting for {server}: {error:#}"))?;
-            waiting = true;
+        drain(&self.seams.tasks).await;
+        started.map(drop)
+    }
+
+    /// Enters the cluster, then starts what every server runs.
+    async fn start(&self) -> anyhow::Result<()> {
+        let Self { settings, token, dir, seams, progress } = self;
+        let name = node_name(&settings.node);
+        let membership = Membership::open(dir, &name, &settings.server, token.as_ref(), seams).await?;
+        let cluster = self.until_there(&membership).await?;
+        progress.part("cluster", &settings.server)?;
+        let address = match settings.node_ip {
+            Some(address) => IpAddr::V4(address),
+            None => own_address(&settings.server).await?,
+        };
+        let ranges = Ranges { service: cluster.services, pod: cluster.pods };
+        ranges
+            .fit(&settings.node.data_dir, dir.instance(), true)
+            .context("the cluster's ranges cannot be used on this server")?;
+        let listener = preflight::listen_node(settings.node.node_listen)?;
+        let doors = Doors::open(&settings.node, &Path::new(RUN).join(dir.instance()))?;
+        ranges.claim(&settings.node.data_dir, dir.instance())?;
+        let doors = doors.map(|doors| doors.with_names(dir, ranges.dns())).transpose()?;
+        let site = Site { settings: &settings.node, name, address, dir, ranges, seams: seams.clone() };
+        let access = membership.access();
+        let reading = seams.informers(access.data_path("corten-edge"));
+        let number = cluster::network_number(&cluster.authority_pem)?;
+        let (told, serving) = tokio::sync::oneshot::channel();
+        let identity = async {
+            let serving = membership.serving(address).await?;
+            let identity = serving.identity.clone();
+            // Nobody waits for it any more where the start was cut short.
+            drop(told.send(serving));
+            Ok(identity)
+        };
+        let agent = Agent {
+            access,
+            reading,
+            listener: Some(listener),
+            identity: Box::pin(identity),
+            network: true,
+            number,
+            doors,
+        };
+        agent.start(&site, progress).await?;
+        let serving = serving.await.context("the certificate of the node's server")?;
+        seams.tasks.spawn("certificates", membership.keep(serving, seams.tasks.stopped()));
+        Ok(progress.joined(&site.name)?)
+    }
+
+    /// What the cluster says of itself, once its API is there: after a reboot of everything, this server may be the first.
+    async fn until_there(&self, membership: &Membership) -> anyhow::Result<Cluster> {
+        let mut waiting = false;
+        loop {
+            let error = match membership.cluster().await {
+                Ok(cluster) => return Ok(cluster),
+                Err(error) => error,
+            };
+            if !matches!(error.downcast_ref::<Error>(), Some(Error::Transport(_))) {
+                return Err(error);
+            }
+            if !waiting {
+                let server = &self.settings.server;
+                self.progress.part("cluster", &format!("waiting for {server}: {error:#}"))?;
+                waiting = true;
+            }
+            self.seams.clock.sleep(LOOK).await;
         }
-        seams.clock.sleep(LOOK).await;
     }
 }
 
