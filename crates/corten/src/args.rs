@@ -102,6 +102,24 @@ pub struct Join {
     pub node_ip: Option<Ipv4Addr>,
 }
 
+/// What verbs that answer have in common: which data directory they are about, and how they answer.
+#[derive(Debug, Args)]
+pub struct Common {
+    /// Where everything is kept.
+    #[arg(long, value_name = "D", default_value = "/var/lib/corten")]
+    pub data_dir: PathBuf,
+    /// How to print the answer.
+    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
+    pub output: Output,
+}
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
 /// Which part of the network is ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Network {

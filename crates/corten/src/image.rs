@@ -1,14 +1,13 @@
 //! `corten image …`: the images of this server, beside a node that runs or without one.
 
-use std::path::PathBuf;
-
 use anyhow::anyhow;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use corten_image::{ImageError, Settings, Store};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 
+use crate::args::Common;
 use crate::datadir;
 
 mod from_root;
@@ -36,23 +35,6 @@ enum Verb {
     Ls(list::List),
     /// Remove a name, and the image with its last name.
     Rm(remove::Remove),
-}
-
-/// Which store, and how to answer.
-#[derive(Debug, Args)]
-struct Common {
-    /// Where everything is kept.
-    #[arg(long, value_name = "D", default_value = "/var/lib/corten")]
-    data_dir: PathBuf,
-    /// How to print the answer.
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 pub fn run(image: &Image) -> anyhow::Result<()> {

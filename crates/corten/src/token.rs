@@ -2,13 +2,12 @@
 
 mod text;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::{Args, Subcommand, ValueEnum};
+use clap::{Args, Subcommand};
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
@@ -17,6 +16,7 @@ use corten_client::{Client, Delete, Resource, Select};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 
+use crate::args::{Common, Output};
 use crate::cluster::{self, Cluster};
 use crate::seams::Seams;
 pub use text::{JoinToken, hash_of};
@@ -44,16 +44,6 @@ enum Verb {
 }
 
 #[derive(Debug, Args)]
-struct Common {
-    /// Where the cluster's first server keeps everything.
-    #[arg(long, value_name = "D", default_value = "/var/lib/corten")]
-    data_dir: PathBuf,
-    /// How to print the answer.
-    #[arg(short, long, value_name = "FORMAT", default_value = "text")]
-    output: Output,
-}
-
-#[derive(Debug, Args)]
 struct Create {
     #[command(flatten)]
     common: Common,
@@ -68,12 +58,6 @@ struct Remove {
     common: Common,
     /// The token, or its part before the first dot.
     token: String,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Seconds, minutes or hours, at least a second.

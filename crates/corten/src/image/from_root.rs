@@ -6,7 +6,8 @@ use clap::Args;
 use corten_image::{Config, Recipe, Reference};
 
 use super::words::words;
-use super::{Common, advise, list};
+use super::{advise, list};
+use crate::args::Common;
 
 #[derive(Debug, Args)]
 pub(super) struct FromRoot {

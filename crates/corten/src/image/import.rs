@@ -5,7 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 use corten_image::Reference;
 
-use super::{Common, advise, list};
+use super::{advise, list};
+use crate::args::Common;
 
 #[derive(Debug, Args)]
 pub(super) struct Import {

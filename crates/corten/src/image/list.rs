@@ -5,7 +5,7 @@ use std::sync::Arc;
 use clap::Args;
 use corten_image::{Image, Images as _};
 
-use super::{Common, Output};
+use crate::args::{Common, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct List {

@@ -7,7 +7,8 @@ use anyhow::Context as _;
 use clap::Args;
 use corten_image::{Credentials, Images as _, Reference};
 
-use super::{Common, advise, list};
+use super::{advise, list};
+use crate::args::Common;
 
 #[derive(Debug, Args)]
 pub(super) struct Pull {

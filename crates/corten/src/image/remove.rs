@@ -2,7 +2,8 @@
 
 use clap::Args;
 
-use super::{Common, Output, advise};
+use super::advise;
+use crate::args::{Common, Output};
 
 #[derive(Debug, Args)]
 pub(super) struct Remove {
