@@ -74,14 +74,16 @@ pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, nod
     let Registered { node: object, images, settings, recorder, range } = registered;
     let engine = Arc::new(engine(site, &settings).await?);
     let (clock, tasks, client) = (site.seams.clock.clone(), site.seams.tasks.clone(), access.kubelet());
-    tasks.spawn("node", object.keep(tasks.stopped()));
+    let informers = site.seams.informers(client.clone());
+    let own = informers.of(node::scope(&site.name));
+    tasks.spawn("node", object.keep(own, tasks.stopped()));
     let parts = Parts {
         settings,
         engine: engine.clone(),
         images: Arc::new(images),
         network: Arc::new(links(site, range)?),
         traffic,
-        informers: site.seams.informers(client.clone()),
+        informers,
         recorder,
         client,
         clock: clock.clone(),

@@ -2,6 +2,7 @@
 
 pub mod facts;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apimachinery::meta::Meta;
@@ -10,10 +11,12 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
 use corten_client::error::unless_gone;
 use corten_client::events::{Recorder, Reference};
+use corten_client::informer::{Informer, Scope};
 use corten_client::{Client, Error, Patch, Resource};
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
 use corten_stdx::task::Stopped;
+use tokio::sync::Notify;
 
 use crate::settings::Settings;
 use facts::Facts;
@@ -112,16 +115,15 @@ impl Node {
         let facts = Facts::read(&self.settings.dir);
         let object = object(&self.settings, &facts);
         let name = self.settings.name.as_str();
-        match self.client.create(&NODES, "", &object).await {
-            Ok(_) => {}
+        let known = match self.client.create(&NODES, "", &object).await {
             Err(error) if error.is_already_exists() => {
                 let patch = value!({"metadata": {"labels": (labels(&self.settings))}});
-                self.client.patch(&NODES, "", name, "", &Patch::Strategic(patch)).await?;
+                self.client.patch(&NODES, "", name, "", &Patch::Strategic(patch)).await?
             }
-            Err(error) => return Err(error),
-        }
+            made => made?,
+        };
         self.tell("Starting", "Starting kubelet.");
-        self.report().await?;
+        self.report(&known).await?;
         self.renew().await
     }
 
@@ -144,34 +146,50 @@ impl Node {
         range.await
     }
 
-    /// Renews and reports until the end.
-    pub async fn keep(mut self, mut stopped: Stopped) {
+    /// Renews and reports until the end: at times, and at once when somebody has given this node up or deleted its object,
+    /// which `own` follows.
+    pub async fn keep(mut self, own: Informer<Value>, mut stopped: Stopped) {
+        let news = Arc::new(Notify::new());
+        let heard = news.clone();
+        own.subscribe(move |change| {
+            if change.new.is_none_or(|node| !is_told(node)) {
+                heard.notify_one();
+            }
+        });
         let mut pause = RENEW;
         loop {
             tokio::select! {
                 () = stopped.wait() => return,
                 () = self.clock.sleep(pause) => {}
+                () = news.notified() => {}
             }
-            pause = RENEW;
-            let done = match self.renew().await {
-                Ok(()) => self.report().await,
-                Err(error) => Err(error),
-            };
-            if let Err(error) = done {
-                tracing::warn!(error = %Chain(&error), "the node cannot say that it is there");
-                pause = RETRY;
-                // Somebody may have deleted the object: a node that runs is registered.
-                if error.is_not_found()
-                    && let Err(error) = self.register().await
-                {
-                    tracing::warn!(error = %Chain(&error), "the node cannot be registered again");
+            pause = match self.look(&own).await {
+                Ok(()) => RENEW,
+                Err(error) => {
+                    tracing::warn!(error = %Chain(&error), "the node cannot say that it is there");
+                    self.written = None;
+                    RETRY
                 }
-            }
+            };
         }
     }
 
+    /// One sign of life. A node that runs is registered: where its object is gone, it is made again.
+    async fn look(&mut self, own: &Informer<Value>) -> Result<(), Error> {
+        let held = own.cache().get("", &self.settings.name).map(|held| held.view.clone());
+        let known = if own.is_synced() && self.written.is_some() {
+            held
+        } else {
+            // What is held may be old: the API was not reached meanwhile.
+            unless_gone(self.client.get(&NODES, "", &self.settings.name).await)?
+        };
+        let Some(known) = known else { return self.register().await };
+        self.renew().await?;
+        self.report(&known).await
+    }
+
     /// Writes the status where it has changed, is old, or where somebody has given this node up meanwhile.
-    async fn report(&mut self) -> Result<(), Error> {
+    async fn report(&mut self, known: &Value) -> Result<(), Error> {
         let name = self.settings.name.clone();
         let now_ms = self.clock.now_ms();
         let facts = Facts::read(&self.settings.dir);
@@ -181,16 +199,15 @@ impl Node {
         }
         let old = self.written.as_ref().is_none_or(|(_, at_ms)| now_ms - at_ms >= REPORT_MS);
         let same = self.written.as_ref().is_some_and(|(written, _)| *written == status);
-        let known = self.client.get(&NODES, "", &name).await?;
-        if same && !old && is_told(&known) {
+        if same && !old && is_told(known) {
             return Ok(());
         }
         let mut dated = status.clone();
         if let Some(map) = dated.as_object_mut() {
-            map.insert("conditions", conditions(&known, now_ms));
+            map.insert("conditions", conditions(known, now_ms));
         }
         self.client.patch(&NODES, "", &name, "status", &Patch::Strategic(value!({"status": dated}))).await?;
-        for condition in CONDITIONS.iter().filter(|condition| condition.held(&known).is_none()) {
+        for condition in CONDITIONS.iter().filter(|condition| condition.held(known).is_none()) {
             self.tell(condition.event, format!("Node {name} status is now: {}", condition.event));
         }
         self.written = Some((status, now_ms));
@@ -215,6 +232,11 @@ impl Node {
         self.client.create(&LEASES, LEASE_NAMESPACE, &lease).await?;
         Ok(())
     }
+}
+
+/// The node's own object, to be followed.
+pub fn scope(name: &str) -> Scope {
+    Scope { fields: format!("metadata.name={name}"), ..Scope::all(NODES) }
 }
 
 /// The object as it is registered.

@@ -4,3 +4,4 @@ mod fakes;
 mod kills;
 mod node;
 mod pods;
+mod registration;

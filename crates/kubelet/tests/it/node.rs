@@ -37,7 +37,7 @@ impl Authorizer for Everybody {
     }
 }
 
-struct InProcess(Arc<Api>);
+pub(crate) struct InProcess(Arc<Api>);
 
 impl Transport for InProcess {
     fn send(&self, request: http::Request<Bytes>) -> BoxFuture<'_, Result<http::Response<StreamBody>, TransportError>> {
@@ -47,10 +47,14 @@ impl Transport for InProcess {
 
 /// A client of an API server with every kind over a store.
 pub(crate) fn api_client(store: Arc<dyn Store>, clock: &Clock, tasks: &Tasks) -> Client {
+    Client::new(Arc::new(in_process(store, clock, tasks)), "test")
+}
+
+pub(crate) fn in_process(store: Arc<dyn Store>, clock: &Clock, tasks: &Tasks) -> InProcess {
     let random = Random::system();
     let registry = Registry::new(store, clock.clone(), random.clone(), Vec::new(), Arc::new(Plain), tasks);
     registry.install(corten_api::kinds());
-    let api = Api::new(ApiConfig {
+    InProcess(Api::new(ApiConfig {
         registry,
         access: Access { authorizers: vec![Arc::new(Everybody)], anonymous: true, ..Access::default() },
         connectors: Connectors::default(),
@@ -61,8 +65,7 @@ pub(crate) fn api_client(store: Arc<dyn Store>, clock: &Clock, tasks: &Tasks) ->
         clock: clock.clone(),
         random,
         tasks: tasks.clone(),
-    });
-    Client::new(Arc::new(InProcess(api)), "test")
+    }))
 }
 
 pub(crate) struct Node {
