@@ -16,6 +16,7 @@ mod neighbour;
 pub(crate) mod node;
 mod ready;
 mod rollout;
+mod run;
 mod shop;
 pub(crate) mod traces;
 mod verbs;
@@ -61,7 +62,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 13] = [
+const STEPS: [&str; 14] = [
     "neighbour",
     "cut-short",
     "up",
@@ -69,6 +70,7 @@ const STEPS: [&str; 13] = [
     "browser",
     "verbs",
     "kubectl",
+    "run",
     "faults",
     "heal",
     "control-kills",
@@ -144,6 +146,7 @@ impl Stage {
             "browser" => browser::shows(node),
             "verbs" => verbs::everyday(node),
             "kubectl" => kubectl::daily(node),
+            "run" => run::one_command(node),
             "faults" => faults::all(node).await,
             "heal" => heal::containers_and_pods(node),
             "control-kills" => self.control_kills().await,

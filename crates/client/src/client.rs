@@ -120,6 +120,15 @@ impl Client {
         self.exchange(Method::GET, path, accept, None).await
     }
 
+    /// The answer at a path, as it arrives: a log that is followed.
+    pub async fn read(&self, path: &str) -> Result<StreamBody, Error> {
+        let response = self.send(Method::GET, path, "*/*", None).await?;
+        if !response.status().is_success() {
+            return Err(refusal(response).await);
+        }
+        Ok(response.into_body())
+    }
+
     pub async fn list(&self, resource: &Resource, namespace: &str, select: &Select) -> Result<Listed, Error> {
         let mut query = select.query();
         if select.limit > 0 {

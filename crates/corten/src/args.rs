@@ -24,6 +24,12 @@ pub enum Verb {
     Node(Join),
     /// Tokens with which further servers join this cluster.
     Token(crate::token::Token),
+    /// Run an image: make what it needs, wait until it is ready, print its URL, follow its logs.
+    Run(corten_cli::run::Run),
+    /// List what `corten run` has started.
+    Ps(corten_cli::ps::Ps),
+    /// Take away what `corten run` has started.
+    Rm(corten_cli::rm::Rm),
     /// The images of this server.
     Image(crate::image::Image),
     /// Take away everything that corten has put on this server: pods, links, rules, files.

@@ -1,6 +1,6 @@
 //! `corten up`: everything on this server, in the foreground.
 
-use std::net::{SocketAddr, SocketAddrV4, TcpListener};
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -178,12 +178,13 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
     ended
 }
 
-/// Tells in Ingresses where they are reached, if others can reach this server.
+/// Tells in Ingresses where they are reached; on a server that others cannot reach, at itself.
 fn start_status(site: &Site<'_>, access: &Access, reading: &Informers) {
-    if let Some(address) = site.outside_address() {
-        let client = access.data_path(ingress::status::AGENT);
-        ingress::status::controller(reading, address, client).run(&site.seams.driver());
-    }
+    let address = site.outside_address().unwrap_or(Ipv4Addr::LOCALHOST);
+    let ports = [site.settings.http_port, site.settings.https_port].into_iter().filter(|port| *port != 0);
+    let client = access.data_path(ingress::status::AGENT);
+    let ports: Vec<u16> = ports.collect();
+    ingress::status::controller(reading, address, &ports, client).run(&site.seams.driver());
 }
 
 /// Brings the demo up, if there is one; resolves only where that fails.

@@ -1,10 +1,11 @@
-//! Where an Ingress is reached, in its status: at this node's address. Somebody else's word is left alone.
+//! Where an Ingress is reached, in its status: at this node's address, and at which ports, that for plain requests first.
+//! Somebody else's word is left alone.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use corten_apimachinery::value;
-use corten_apimachinery::value::{Str, Value};
+use corten_apimachinery::value::Value;
 use corten_client::cache::{Held, Key};
 use corten_client::controller::{Controller, Next};
 use corten_client::error::unless_gone;
@@ -12,23 +13,23 @@ use corten_client::informer::{Informer, Scope};
 use corten_client::{Client, Error, Informers, Patch};
 
 use super::plan::is_ours;
-use super::view::{Class, Ingress};
+use super::view::{Class, Door, Ingress};
 use super::{CLASSES, INGRESSES};
 
 /// The program's name in the status that it has written, by which it knows it again.
 pub const AGENT: &str = "corten-edge";
 
 struct Context {
-    address: Str,
+    door: Door,
     ingresses: Informer<Ingress>,
     classes: Informer<Class>,
     client: Client,
 }
 
-/// Writes the address at which the edge is reached into the status of its Ingresses.
-pub fn controller(informers: &Informers, address: Ipv4Addr, client: Client) -> Controller {
+/// Writes where the edge is reached into the status of its Ingresses.
+pub fn controller(informers: &Informers, address: Ipv4Addr, ports: &[u16], client: Client) -> Controller {
     let context = Arc::new(Context {
-        address: address.to_string().into(),
+        door: Door { host: address.to_string().into(), ports: ports.to_vec() },
         ingresses: informers.of::<Ingress>(Scope::all(INGRESSES)),
         classes: informers.of::<Class>(Scope::all(CLASSES)),
         client,
@@ -42,7 +43,7 @@ pub fn controller(informers: &Informers, address: Ipv4Addr, client: Client) -> C
 
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     let Some(ingress) = ctx.ingresses.cache().get(&key.namespace, &key.name) else { return Ok(Next::Change) };
-    let Some(told) = plan(&ingress, &ctx.classes.cache().all(), &ctx.address) else { return Ok(Next::Change) };
+    let Some(told) = plan(&ingress, &ctx.classes.cache().all(), &ctx.door) else { return Ok(Next::Change) };
     let head = &ingress.head;
     let patch = value!({
         "metadata": {"uid": (head.uid.clone()), "resourceVersion": (head.revision.clone())},
@@ -53,10 +54,12 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
 }
 
 /// What the status is to say, unless it says so already.
-fn plan(ingress: &Held<Ingress>, classes: &[Arc<Held<Class>>], address: &Str) -> Option<Value> {
+fn plan(ingress: &Held<Ingress>, classes: &[Arc<Held<Class>>], door: &Door) -> Option<Value> {
     let is_ours = is_ours(ingress, classes) && !ingress.head.deleting;
-    if is_ours && ingress.shown != [address.clone()] && (ingress.shown.is_empty() || ingress.shown_by_us) {
-        return Some(value!([{"ip": (address.clone())}]));
+    if is_ours && ingress.shown != [door.clone()] && (ingress.shown.is_empty() || ingress.shown_by_us) {
+        let port = |port: &u16| value!({"port": (i64::from(*port)), "protocol": "TCP"});
+        let ports: Vec<Value> = door.ports.iter().map(port).collect();
+        return Some(value!([{"ip": (door.host.clone()), "ports": ports}]));
     }
     (!is_ours && ingress.shown_by_us && !ingress.shown.is_empty()).then_some(Value::Null)
 }
@@ -67,14 +70,21 @@ mod tests {
 
     #[track_caller]
     fn check(class: &str, shown: &[&str], manager: &str, expect: Option<&str>) {
-        let shown: Vec<Value> = shown.iter().map(|ip| value!({"ip": (*ip)})).collect();
+        let shown: Vec<Value> = shown
+            .iter()
+            .map(|shown| {
+                let (ip, port) = shown.split_once(' ').unwrap_or((shown, "80"));
+                let port: i64 = port.parse().expect("a number");
+                value!({"ip": ip, "ports": [{"port": port, "protocol": "TCP"}]})
+            })
+            .collect();
         let ingress = value!({"metadata": {"namespace": "shop", "name": "www",
                 "managedFields": [{"manager": manager, "subresource": "status"}]},
             "spec": {"ingressClassName": class}, "status": {"loadBalancer": {"ingress": shown}}});
         let class = value!({"metadata": {"name": "corten"}, "spec": {"controller": (super::super::CONTROLLER)}});
         let classes = [Arc::new(Held::<Class>::from_object(&class).expect("a class"))];
         let ingress = Held::<Ingress>::from_object(&ingress).expect("an Ingress");
-        let told = plan(&ingress, &classes, &Str::from("192.0.2.1"));
+        let told = plan(&ingress, &classes, &Door { host: "192.0.2.1".into(), ports: vec![80] });
         let told = told.map(|told| told.as_array().map_or("nothing", |list| list[0].str_at(&["ip"])).to_owned());
         assert_eq!(told.as_deref(), expect);
     }
@@ -84,6 +94,7 @@ mod tests {
         check("corten", &[], "", Some("192.0.2.1"));
         check("corten", &["192.0.2.1"], AGENT, None);
         check("corten", &["192.0.2.9"], AGENT, Some("192.0.2.1"));
+        check("corten", &["192.0.2.1 8080"], AGENT, Some("192.0.2.1"));
         check("corten", &["192.0.2.9"], "nginx", None);
         check("nginx", &["192.0.2.9"], "nginx", None);
         check("nginx", &["192.0.2.1"], AGENT, Some("nothing"));

@@ -24,8 +24,16 @@ pub(super) struct Ingress {
     /// Without their prefix.
     pub(super) annotations: Vec<(Str, Str)>,
     /// Where its status says that it is reached, and whether that is our own word.
-    pub(super) shown: Vec<Str>,
+    pub(super) shown: Vec<Door>,
     pub(super) shown_by_us: bool,
+}
+
+/// Where an Ingress is reached.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Door {
+    /// An address, or a name where there is none.
+    pub(super) host: Str,
+    pub(super) ports: Vec<u16>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -114,14 +122,17 @@ fn decode(text: &str) -> Option<Vec<u8>> {
     base64::engine::general_purpose::STANDARD.decode(text).ok()
 }
 
-/// Addresses, or names where there is none.
-fn shown(ingress: &Value) -> Vec<Str> {
+fn shown(ingress: &Value) -> Vec<Door> {
     let told = ingress.at(&["status", "loadBalancer", "ingress"]).and_then(Value::as_array).unwrap_or_default();
-    let name = |told: &Value| match told.str_at(&["ip"]) {
-        "" => told.str_at(&["hostname"]).into(),
-        ip => Str::from(ip),
+    let number = |port: &Value| port.i64_at(&["port"]).and_then(|port| u16::try_from(port).ok());
+    let door = |told: &Value| Door {
+        host: match told.str_at(&["ip"]) {
+            "" => told.str_at(&["hostname"]).into(),
+            ip => Str::from(ip),
+        },
+        ports: list(told, "ports").iter().filter_map(number).collect(),
     };
-    told.iter().map(name).collect()
+    told.iter().map(door).collect()
 }
 
 fn rule(rule: &Value) -> Rule {

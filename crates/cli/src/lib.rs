@@ -1,0 +1,11 @@
+//! Verbs of the command line that need nothing but the Kubernetes API, and so work against any cluster: `run` makes ordinary
+//! objects of one image, `ps` lists what it has made, `rm` takes it away.
+
+mod app;
+mod connect;
+mod period;
+pub mod ps;
+pub mod rm;
+pub mod run;
+mod state;
+mod url;
