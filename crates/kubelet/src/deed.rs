@@ -194,13 +194,14 @@ pub(crate) async fn link(ground: &Ground, pod: Pod<'_>, pid: u32) -> Result<Vec<
 pub(crate) const NAME_FILES: [(&str, &str); 3] =
     [("etc-hosts", "/etc/hosts"), ("hostname", "/etc/hostname"), ("resolv.conf", "/etc/resolv.conf")];
 
-/// Makes those files again where one has gone: no container starts without them.
+/// Makes those files where one is missing: no container starts without them, and control may have been killed between making the
+/// pod's process and them.
 pub(crate) fn mend_files(of: &Subjected) -> io::Result<()> {
     let dir = of.ground.parts.settings.pod_dir(of.pod().uid());
     if NAME_FILES.iter().all(|(file, _)| dir.join(file).exists()) {
         return Ok(());
     }
-    tracing::warn!(pod = of.pod().long_name(), "a file that tells names is lost and made anew");
+    tracing::info!(pod = of.pod().long_name(), "a file that tells names was missing");
     let (hostname, _) = files::hostname(of.pod(), &of.ground.parts.settings.cluster_domain);
     write_files(of, &hostname)
 }

@@ -3,6 +3,7 @@
 
 mod act;
 mod sources;
+mod strays;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -28,6 +29,7 @@ use crate::reading::Reading;
 use crate::worker::{Outcome, Worker};
 use crate::{admission, logs, node};
 use sources::Followed;
+use strays::Strays;
 
 pub const PODS: Resource = Resource::new("", "v1", "pods");
 const SERVICES: Resource = Resource::new("", "v1", "services");
@@ -132,10 +134,10 @@ impl Kubelet {
             self.resume_probes(uid);
             self.look(uid);
         }
-        let attached = self.ground.parts.network.attached();
-        let stray = states.into_keys().chain(attached).filter(|id| !known.contains(id.as_str()));
-        let ids: BTreeSet<String> = stray.collect();
-        act::end_strays(&self.ground, ids, known);
+        match Strays::find(&self.ground, states.into_keys(), &known).await {
+            Ok(strays) => strays.end(&self.ground),
+            Err(error) => tracing::warn!(%error, "what pods have left is not found"),
+        }
     }
 
     fn marked(&mut self, marks: BTreeSet<Mark>) {

@@ -23,8 +23,13 @@ impl Settings {
         self.run_dir.join("volumes")
     }
 
+    /// Logs of all pods.
+    pub fn logs(&self) -> PathBuf {
+        self.dir.join("logs/pods")
+    }
+
     pub fn log_dir(&self, pod: Pod<'_>) -> PathBuf {
-        self.dir.join("logs/pods").join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
+        self.logs().join(format!("{}_{}_{}", pod.namespace(), pod.name(), pod.uid()))
     }
 
     pub fn log_path(&self, pod: Pod<'_>, container: &str, attempt: u32) -> PathBuf {

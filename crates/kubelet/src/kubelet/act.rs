@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::future::Future;
-use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apimachinery::value;
@@ -24,7 +23,6 @@ use crate::plan::{Action, wanted_stop};
 use crate::pod::Pod;
 use crate::probe::{Kind, Probe};
 use crate::status::status;
-use crate::volumes;
 use crate::worker::{Outcome, Worker, status_patch};
 
 const SIGTERM: i32 = 15;
@@ -366,37 +364,6 @@ fn signal_number(text: &str) -> i32 {
     let others = [("WINCH", 28), ("CONT", 18), ("STOP", 19), ("PWR", 30)];
     let other = || others.iter().find(|(known, _)| *known == name).map(|(_, number)| *number);
     position.or_else(other).or_else(|| name.parse().ok()).filter(|number| *number > 0).unwrap_or(SIGTERM)
-}
-
-/// Ends pods whose objects have gone while nobody looked, and takes away what is left of them.
-pub(super) fn end_strays(ground: &Arc<Ground>, ids: BTreeSet<String>, known: BTreeSet<Str>) {
-    let of = ground.clone();
-    ground.parts.tasks.spawn("strays", async move {
-        for id in ids {
-            tracing::info!(pod = id, "a pod whose object is gone ends");
-            if let Err(error) = of.parts.engine.remove_pod(&id).await {
-                tracing::warn!(pod = id, %error, "it does not end");
-                continue;
-            }
-            if let Err(error) = of.parts.network.detach(&id).await {
-                tracing::warn!(pod = id, %error, "its link stays");
-            }
-        }
-        let removed = deed::blocking(move || {
-            let settings = &of.parts.settings;
-            for dir in [settings.pods(), settings.memory()] {
-                let Ok(entries) = std::fs::read_dir(dir) else { continue };
-                let names = entries.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-                for uid in names.filter(|name| !known.contains(name.as_str())) {
-                    volumes::remove(settings, &uid)?;
-                }
-            }
-            Ok(())
-        });
-        if let Err(error) = removed.await {
-            tracing::warn!(%error, "what pods have left is not taken away");
-        }
-    });
 }
 
 #[cfg(test)]

@@ -18,7 +18,11 @@ use futures_core::future::BoxFuture;
 use tokio::sync::{mpsc, watch};
 
 #[derive(Default)]
-pub(crate) struct FakeEngine(Mutex<State>);
+pub(crate) struct FakeEngine {
+    state: Mutex<State>,
+    /// Pods that are to be removed stay for now.
+    held: watch::Sender<bool>,
+}
 
 /// No process has this number.
 const NOBODY: u32 = u32::MAX;
@@ -39,7 +43,7 @@ fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
 
 impl FakeEngine {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().expect("no panic under it")
+        self.state.lock().expect("no panic under it")
     }
 
     /// `name/attempt` of everything that was ever started.
@@ -87,6 +91,11 @@ impl FakeEngine {
             // Nobody listens between two lives of a node.
             drop(events.try_send(Event::Exited(id.clone(), exit)));
         }
+    }
+
+    /// Whether pods that are to be removed stay for now.
+    pub(crate) fn hold_removals(&self, hold: bool) {
+        self.held.send_replace(hold);
     }
 
     /// The pod's process dies, with everything in it.
@@ -137,8 +146,12 @@ impl Engine for FakeEngine {
     }
 
     fn remove_pod<'a>(&'a self, pod: &'a str) -> BoxFuture<'a, Result<(), EngineError>> {
-        self.state().pods.remove(pod);
-        done(Ok(()))
+        let mut held = self.held.subscribe();
+        Box::pin(async move {
+            assert!(held.wait_for(|held| !held).await.is_ok(), "the fake outlives the node");
+            self.state().pods.remove(pod);
+            Ok(())
+        })
     }
 
     fn exec<'a>(

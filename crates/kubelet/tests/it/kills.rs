@@ -168,6 +168,7 @@ impl Rig {
         let names: Vec<String> = links.into_iter().map(|link| link.name).collect();
         assert_eq!(names, ["lo"]);
         assert_eq!(list(&path("data/pods")), [""; 0], "folders of pods");
+        assert_eq!(list(&path("data/logs/pods")), [""; 0], "logs of pods");
         assert!(!path("run").exists(), "{:?} {:?}", list(&path("run/pods")), list(&path("run/volumes")));
         let root = format!("corten-{}", self.instance);
         let hierarchies = Hierarchies::detect().expect("readable");

@@ -254,6 +254,40 @@ async fn a_restarted_node_goes_on() {
     node.wait("a", "it starts again", again).await;
 }
 
+/// The end of what nobody wants any more takes its time; pods begin meanwhile.
+#[tokio::test]
+async fn what_an_earlier_life_left_goes_and_nothing_of_a_pod_that_came_since() {
+    let (mut node, _) = Node::new().await;
+    let old = node.create(&PODS, &pod("old", Value::object())).await;
+    node.wait("old", "it becomes ready", is_ready).await;
+    node.stop().await;
+    let force = Delete { grace_period_s: Some(0), ..Delete::default() };
+    node.client.delete(&PODS, "shop", "old", &force).await.expect("it is deleted while nobody looks");
+    let dir = node.dir.path().to_owned();
+    let folder = |pod: &Value| dir.join("pods").join(pod.str_at(&["metadata", "uid"]));
+    let log = dir.join(format!("logs/pods/shop_old_{}", old.str_at(&["metadata", "uid"])));
+    std::fs::create_dir_all(log.join("c")).expect("it is made as by the engine");
+    let left = [folder(&old), log];
+    assert_eq!(left.each_ref().map(|folder| folder.exists()), [true; 2]);
+
+    node.engine.hold_removals(true);
+    node.restart().await;
+    let map = value!({"kind": "ConfigMap", "apiVersion": "v1", "metadata": {"name": "m"}, "data": {"k": "1"}});
+    node.create(&CONFIG_MAPS, &map).await;
+    let container = value!({"name": "c", "image": "app:1", "volumeMounts": [{"name": "v", "mountPath": "/etc/m"}]});
+    let spec = value!({"containers": [container], "volumes": [{"name": "v", "configMap": {"name": "m"}}]});
+    let new = node.create(&PODS, &pod("new", spec)).await;
+    node.wait("new", "it becomes ready", is_ready).await;
+    node.engine.hold_removals(false);
+    // Waits for the end of what is under way.
+    node.stop().await;
+
+    assert_eq!(left.each_ref().map(|folder| folder.exists()), [false; 2]);
+    let sources = node.engine.spec("c").mounts.into_iter().map(|mount| mount.source);
+    let lost: Vec<_> = sources.filter(|source| !source.exists()).collect();
+    assert_eq!((lost.as_slice(), folder(&new).exists()), ([].as_slice(), true));
+}
+
 #[tokio::test]
 async fn a_lost_sandbox_is_made_anew() {
     let (node, _) = Node::new().await;
