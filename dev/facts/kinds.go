@@ -43,6 +43,15 @@ type document struct {
 	resources []metav1.APIResource
 }
 
+// measured is what upstream's metrics server serves: the release has no discovery document of it.
+var measured = document{
+	schema.GroupVersion{Group: "metrics.k8s.io", Version: "v1beta1"},
+	[]metav1.APIResource{
+		{Name: "nodes", SingularName: "node", Kind: "NodeMetrics", Verbs: metav1.Verbs{"get", "list"}},
+		{Name: "pods", SingularName: "pod", Namespaced: true, Kind: "PodMetrics", Verbs: metav1.Verbs{"get", "list"}},
+	},
+}
+
 func collectKinds(scheme *runtime.Scheme) ([]byte, error) {
 	documents, err := discovery()
 	if err != nil {
@@ -192,6 +201,7 @@ func discovery() ([]document, error) {
 		}
 		documents = append(documents, document{gv, list.APIResources})
 	}
+	documents = append(documents, measured)
 	slices.SortFunc(documents, func(a, b document) int { return strings.Compare(a.gv.String(), b.gv.String()) })
 	slices.SortStableFunc(documents, func(a, b document) int { return strings.Compare(a.gv.Group, b.gv.Group) })
 	return documents, nil

@@ -27,7 +27,7 @@ type sources struct {
 // newSources finds the directories of all packages whose types may appear.
 func newSources() (*sources, error) {
 	patterns := []string{"k8s.io/api/...", "k8s.io/apimachinery/pkg/...", "k8s.io/apiextensions-apiserver/pkg/apis/...",
-		"k8s.io/kube-aggregator/pkg/apis/..."}
+		"k8s.io/kube-aggregator/pkg/apis/...", "k8s.io/metrics/pkg/apis/..."}
 	answer, err := exec.Command("go", append([]string{"list", "-e", "-find", "-f", "{{.ImportPath}} {{.Dir}}"}, patterns...)...).Output()
 	if err != nil {
 		return nil, fmt.Errorf("go list: %w", err)

@@ -64,6 +64,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	apiregistrationv1beta1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1beta1"
+	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -133,6 +134,7 @@ var registrations = []func(*runtime.Scheme) error{
 	apiextensionsv1beta1.AddToScheme,
 	apiregistrationv1.AddToScheme,
 	apiregistrationv1beta1.AddToScheme,
+	metricsv1beta1.AddToScheme,
 }
 
 // newScheme knows every kind of every published package, and the meta kinds that have no group of their own.

@@ -17,6 +17,7 @@ pub(crate) mod node;
 mod ready;
 mod rollout;
 mod run;
+mod see;
 mod shop;
 pub(crate) mod traces;
 mod verbs;
@@ -62,7 +63,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 14] = [
+const STEPS: [&str; 15] = [
     "neighbour",
     "cut-short",
     "up",
@@ -71,6 +72,7 @@ const STEPS: [&str; 14] = [
     "verbs",
     "kubectl",
     "run",
+    "see",
     "faults",
     "heal",
     "control-kills",
@@ -147,6 +149,7 @@ impl Stage {
             "verbs" => verbs::everyday(node),
             "kubectl" => kubectl::daily(node),
             "run" => run::one_command(node),
+            "see" => see::all(node),
             "faults" => faults::all(node).await,
             "heal" => heal::containers_and_pods(node),
             "control-kills" => self.control_kills().await,

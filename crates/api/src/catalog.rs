@@ -30,6 +30,9 @@ pub fn table() -> &'static TypeTable {
     &TABLE
 }
 
+/// Where upstream's metrics server is found.
+const MEASURED: &str = "metrics.k8s.io/v1beta1";
+
 /// The order in which discovery shows groups, which is upstream's by weight: clients take the first that has a resource.
 const GROUPS: [&str; 21] = [
     "",
@@ -63,6 +66,12 @@ pub fn kinds() -> Vec<KindInfo> {
     let rank = |group: &str| GROUPS.iter().position(|own| *own == group).unwrap_or(GROUPS.len());
     kinds.sort_by_key(|kind| rank(&kind.gvk.group));
     kinds
+}
+
+/// The kinds of what is measured: a server that collects what nodes and pods use serves them besides. Nothing of them is
+/// stored.
+pub fn measured() -> Vec<KindInfo> {
+    FACTS.kinds.iter().filter(|fact| fact.api_version == MEASURED).map(kind).collect()
 }
 
 /// The schema of a kind in one version, whether or not it is served: `("apps/v1", "Deployment")`,

@@ -14,6 +14,7 @@ mod config;
 mod convert;
 mod event;
 mod extension;
+mod measured;
 mod networking;
 mod pod;
 mod resource;
@@ -80,6 +81,7 @@ pub const ALL: &[&[KindRules]] = &[
     config::KINDS,
     event::KINDS,
     extension::KINDS,
+    measured::KINDS,
     networking::KINDS,
     pod::KINDS,
     resource::KINDS,

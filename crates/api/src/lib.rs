@@ -7,4 +7,4 @@ mod facts;
 pub mod kinds;
 pub mod rules;
 
-pub use catalog::{kinds, metadata_schema, schema, table};
+pub use catalog::{kinds, measured, metadata_schema, schema, table};

@@ -189,6 +189,7 @@ impl Definitions {
         let (name, schema) = match special {
             Special::Time => (format!("{META}Time"), scalar("string", "date-time")),
             Special::MicroTime => (format!("{META}MicroTime"), scalar("string", "date-time")),
+            Special::Duration => (format!("{META}Duration"), scalar("string", "")),
             Special::FieldsV1 => (format!("{META}FieldsV1"), scalar("object", "")),
             Special::RawExtension => ("io.k8s.apimachinery.pkg.runtime.RawExtension".to_owned(), scalar("object", "")),
             Special::Quantity => {

@@ -41,6 +41,9 @@ pub enum CallBody {
 pub enum Answer {
     /// An object, sent in the encoding that the client negotiated.
     Object { code: u16, value: Value },
+    /// To `get` and `list` of a kind that is not stored: its objects, at least those that were asked for. The generic path
+    /// selects, and shows them in the form that the client negotiated.
+    Objects(Vec<Value>),
     /// An answer of its own: a stream, an upgrade, a proxied response.
     Response(Response),
 }

@@ -20,6 +20,7 @@ mod scale;
 pub mod seal;
 mod select;
 pub(crate) mod storage;
+mod unstored;
 mod update;
 mod watch;
 

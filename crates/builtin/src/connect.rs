@@ -23,7 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::lookup::{Lookup, PODS, Resource, tree};
 
-const NODES: Resource = Resource { group: "", plural: "nodes" };
+pub(crate) const NODES: Resource = Resource { group: "", plural: "nodes" };
 
 /// The port of a node's server, where the node does not say.
 const NODE_PORT: u16 = 10250;
@@ -190,6 +190,13 @@ impl Ground {
 
     async fn node_place(&self, name: &str) -> Result<Place, Status> {
         place(&self.object(NODES, "", name).await?)
+    }
+
+    /// Asks a node's server for a text; not for one that grows without end.
+    pub(crate) async fn read_node(&self, node: &Value, path: &str) -> Result<String, Status> {
+        let place = place(node)?;
+        let stream = self.reach(&place).await?;
+        tunnel::text(self, stream, &place, path).await
     }
 
     async fn reach(&self, place: &Place) -> Result<BoxStream, Status> {

@@ -51,10 +51,27 @@ pub async fn install(
     ready_range(registry, context, network).await?;
     settle_all(registry, context, network.services(), create_only).await?;
     settle_all(registry, context, network.endpoints(), bootstrap::follow).await?;
+    settle_roles(registry, context, defaults::objects()?).await
+}
+
+/// The same for the roles of a part that not every server has.
+pub async fn install_roles(
+    registry: &Registry,
+    user: &Arc<User>,
+    objects: Vec<(Policy, Value)>,
+) -> Result<(), InstallError> {
+    settle_roles(registry, &Context::new(user.clone(), MANAGER), objects).await
+}
+
+async fn settle_roles(
+    registry: &Registry,
+    context: &Context,
+    objects: Vec<(Policy, Value)>,
+) -> Result<(), InstallError> {
     for policy in [Policy::ClusterRole, Policy::Role, Policy::ClusterRoleBinding, Policy::RoleBinding] {
-        let own = defaults::objects()?.into_iter().filter(|(of, _)| *of == policy);
+        let own = objects.iter().filter(|(of, _)| *of == policy);
         let resource = Resource { group: GROUP, plural: policy.resource() };
-        let objects = own.map(|(_, object)| (resource, object)).collect();
+        let objects = own.map(|(_, object)| (resource, object.clone())).collect();
         settle_all(registry, context, objects, move |existing, wanted| defaults::plan(policy, existing, wanted))
             .await?;
     }

@@ -21,3 +21,4 @@ pub mod rbac;
 pub mod seal;
 pub mod service;
 pub mod token;
+pub mod usage;

@@ -17,7 +17,7 @@ use corten_builtin::bootstrap::Network;
 use corten_builtin::bootstrap_token::BootstrapTokens;
 use corten_builtin::connect::{self, Dial, Ground};
 use corten_builtin::crd::controller::CustomResources;
-use corten_builtin::install::install;
+use corten_builtin::install::{install, install_roles};
 use corten_builtin::lookup::{FromRegistry, Lookup, Resource};
 use corten_builtin::node::NodeAuthorizer;
 use corten_builtin::rbac::Rbac;
@@ -26,7 +26,7 @@ use corten_builtin::rbac::feed::{Feed, aggregate};
 use corten_builtin::seal::{Keyring, Sealing};
 use corten_builtin::service::{SERVICES, Services};
 use corten_builtin::token::{BearerTokens, Keys, TokenRequests, TokenReviews, Tokens};
-use corten_builtin::{access, admission, binding, eviction, token};
+use corten_builtin::{access, admission, binding, eviction, token, usage};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -52,6 +52,8 @@ pub struct Base {
     pub dial: Arc<dyn Dial>,
     /// Config maps that tell others of the cluster.
     pub published: Vec<(Resource, Value)>,
+    /// Whether this server tells what nodes and pods use, or leaves that to others.
+    pub measures: bool,
     pub clock: Clock,
     pub random: Random,
     pub tasks: Tasks,
@@ -59,7 +61,7 @@ pub struct Base {
 
 /// Makes an API server that has everything it begins with and knows who may do what.
 pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
-    let Base { store, keys, signing, external, network, published, dial, clock, random, tasks } = base;
+    let Base { store, keys, signing, external, network, published, measures, dial, clock, random, tasks } = base;
     let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
@@ -69,6 +71,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let sealer = Arc::new(Sealing::new(keys, &SEALED));
     let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());
+    registry.install(corten_api::measured().into_iter().filter(|_| measures));
     lookup.set(registry.clone());
     let services = Services::new(registry.clone(), server.clone(), random.clone());
     let mut arounds = Arounds::default();
@@ -77,7 +80,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let mended = services.begin().await.context("the addresses of Services")?;
     tracing::debug!(mended.freed, mended.taken, "looked at the addresses of Services");
     install(&registry, &server, &network, published).await.context("the objects that a cluster begins with")?;
-    aggregate(&registry, &server).await.context("the aggregated cluster roles")?;
+    ready_roles(&registry, &server, measures).await?;
     tasks.spawn("service-addresses", services.keep(clock.clone(), tasks.stopped()));
     let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;
     anyhow::ensure!(feed.synced().await, "the roles and bindings could not be read");
@@ -103,6 +106,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
         tasks: tasks.clone(),
     };
     connect::register(&mut connectors, &ground);
+    usage::register(&mut connectors, &ground, &clock);
     binding::register(&mut connectors, &registry, &clock);
     eviction::register(&mut connectors, &registry, &clock);
     connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
@@ -123,6 +127,14 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
         random,
         tasks,
     }))
+}
+
+/// The roles of what is measured, and those that are made of others.
+async fn ready_roles(registry: &Registry, server: &Arc<User>, measures: bool) -> anyhow::Result<()> {
+    if measures {
+        install_roles(registry, server, usage::roles()?).await.context("the roles of what is measured")?;
+    }
+    aggregate(registry, server).await.context("the aggregated cluster roles")
 }
 
 /// A store that takes no writes any more is only helped by a restart.

@@ -91,7 +91,8 @@ pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, nod
         tasks: tasks.clone(),
     };
     let reading = corten_kubelet::start(parts).await?;
-    let server = Server { node: site.name.clone(), host: Arc::new(reading.clone()), engine, clock, tasks };
+    let (node, dir) = (site.name.clone(), site.dir.join(""));
+    let server = Server { node, dir, host: Arc::new(reading.clone()), engine, clock, tasks };
     listener.set_nonblocking(true)?;
     server.start(tokio::net::TcpListener::from_std(listener)?, identity)?;
     Ok(reading)

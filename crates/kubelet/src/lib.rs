@@ -20,6 +20,7 @@ mod http_get;
 pub mod kubelet;
 mod leave;
 mod logs;
+pub mod machine;
 mod marks;
 pub mod node;
 pub mod observed;

@@ -10,10 +10,12 @@ mod follow;
 mod forward;
 mod logs;
 mod program;
+mod resource;
 mod route;
 mod summary;
 mod tls;
 
+use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
@@ -22,7 +24,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apimachinery::value::Value;
-use corten_runtime::engine::{ContainerId, Engine};
+use corten_runtime::engine::{ContainerId, Engine, Usage};
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
 use corten_stdx::task::Tasks;
@@ -37,6 +39,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::answer::{Answer, Refusal, text};
 use self::route::Route;
+use crate::machine::Machine;
 
 pub use self::tls::{Identity, TlsError};
 
@@ -97,6 +100,8 @@ pub trait Host: Send + Sync + 'static {
 #[derive(Clone)]
 pub struct Server {
     pub node: String,
+    /// Where the node keeps everything; what is left there is the node's disk.
+    pub dir: PathBuf,
     pub host: Arc<dyn Host>,
     pub engine: Arc<dyn Engine>,
     pub clock: Clock,
@@ -114,6 +119,35 @@ impl PodView {
 }
 
 impl Server {
+    /// What a container uses, or with an empty name the whole pod; `None` where it has just ended.
+    async fn usage(&self, pod: &PodView, container: &str) -> Option<Usage> {
+        match self.engine.usage(&pod.uid, container).await {
+            Ok(usage) => Some(usage),
+            Err(error) => {
+                tracing::debug!(%error, pod = pod.name, container, "usage is not known");
+                None
+            }
+        }
+    }
+
+    /// When each container that runs was started, in nanoseconds since 1970, by pod and name.
+    async fn started(&self) -> HashMap<(String, String), i64> {
+        match self.engine.pods().await {
+            Ok(pods) => {
+                let running = pods.into_iter().flat_map(|pod| pod.containers).filter(|state| state.exit.is_none());
+                running.map(|state| ((state.id.pod, state.id.name), state.started_ns)).collect()
+            }
+            Err(error) => {
+                tracing::debug!(%error, "starts of containers are not known");
+                HashMap::new()
+            }
+        }
+    }
+
+    fn machine(&self) -> Option<Machine> {
+        Machine::read(&self.dir).inspect_err(|error| tracing::warn!(%error, "what this machine uses is not known")).ok()
+    }
+
     /// Serves until the tasks are stopped. `identity`: who this server is and who may come; new connections see a change.
     ///
     /// # Errors
@@ -206,7 +240,8 @@ impl Server {
             Route::Healthz => Ok(text("ok")),
             Route::Pods => Ok(summary::pods(&*self.host)),
             Route::Summary => Ok(summary::summary(self).await),
-            Route::Metrics => Ok(summary::metrics(&*self.host)),
+            Route::Metrics => Ok(summary::metrics(self)),
+            Route::Resource => Ok(resource::metrics(self).await),
             Route::Logs { target, options } => logs::serve(self, &target, options?).await,
             Route::Exec { target, wanted, command } => program::exec(self, request, &target, wanted?, command),
             Route::Attach { target, wanted } => program::attach(self, request, &target, wanted?),

@@ -160,16 +160,21 @@ impl Node {
 
     /// Asks kubectl until the answer is right.
     pub(crate) fn until(&self, arguments: &[&str], right: impl Fn(&str) -> bool) -> Result<String> {
+        self.until_of("kubectl", arguments, right)
+    }
+
+    /// Asks a kubectl of another version until the answer is right.
+    pub(super) fn until_of(&self, kubectl: &str, arguments: &[&str], right: impl Fn(&str) -> bool) -> Result<String> {
         let mut last = String::new();
         let found = wait(LIMIT, || {
-            last = match self.kubectl(arguments) {
+            last = match text(self.command_of(kubectl, arguments)) {
                 Ok(answer) if right(&answer) => return Ok(Some(answer)),
                 Ok(answer) => answer,
                 Err(error) => format!("{error:#}"),
             };
             Ok(None)
         });
-        found.with_context(|| format!("kubectl {} says last: {last}", arguments.join(" ")))
+        found.with_context(|| format!("{kubectl} {} says last: {last}", arguments.join(" ")))
     }
 
     /// What helps to understand a failure.

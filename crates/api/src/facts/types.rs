@@ -174,6 +174,7 @@ fn simple(name: &str) -> Option<FieldType> {
         "bytes" => FieldType::Bytes,
         "Time" => FieldType::Special(Special::Time),
         "MicroTime" => FieldType::Special(Special::MicroTime),
+        "Duration" => FieldType::Special(Special::Duration),
         "Quantity" => FieldType::Special(Special::Quantity),
         "IntOrString" => FieldType::Special(Special::IntOrString),
         "RawExtension" => FieldType::Special(Special::RawExtension),

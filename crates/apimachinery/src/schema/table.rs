@@ -149,6 +149,8 @@ pub enum FieldType {
 pub enum Special {
     Time,
     MicroTime,
+    /// As Go prints it: `1m30s`.
+    Duration,
     Quantity,
     IntOrString,
     RawExtension,

@@ -216,8 +216,11 @@ fn drop_type(item: &mut Map) {
 }
 
 fn list_metadata(list: &List) -> Value {
-    let mut metadata = value!({"resourceVersion": (list.revision.to_string())});
+    let mut metadata = Value::object();
     let map = metadata.as_object_mut().expect("made an object above");
+    if list.revision > 0 {
+        map.insert("resourceVersion", list.revision.to_string());
+    }
     if !list.continue_token.is_empty() {
         map.insert("continue", list.continue_token.as_str());
     }
@@ -286,8 +289,9 @@ impl Frames {
     fn new(list: List, head: Vec<u8>) -> Self {
         let typed = is_typed(&list.kind);
         let stored_form = list.kind.convert.is_none() && !list.kind.schema.defaults_on_read();
+        let spliced = typed && stored_form && list.revision > 0;
         let (kind, items) = (list.kind, list.items.into_iter());
-        Self { kind, spliced: typed && stored_form, items, head, first: true, ended: false, gzip: None }
+        Self { kind, spliced, items, head, first: true, ended: false, gzip: None }
     }
 
     /// Appends the next piece; false: that was the last one.

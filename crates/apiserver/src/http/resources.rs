@@ -6,7 +6,7 @@ use bytes::Bytes;
 use corten_apimachinery::kind::{KindInfo, Serve, Subresource};
 use corten_apimachinery::schema::Node;
 use corten_apimachinery::status::{Details, Status};
-use corten_apimachinery::value::Str;
+use corten_apimachinery::value::{Str, Value};
 use http::header::{ACCEPT, CONTENT_TYPE, USER_AGENT};
 
 use crate::http::body::{self, Output, Response};
@@ -14,7 +14,7 @@ use crate::http::negotiate::{Accepted, BodyEncoding, Offer, body_encoding, negot
 use crate::http::pipeline::{Api, Call, warn};
 use crate::http::present::{Presentation, TableOptions};
 use crate::http::{protobuf, query};
-use crate::registry::{Body, Context, ListOptions, ObjectError, Target};
+use crate::registry::{Body, Context, List, ListOptions, ObjectError, Shown, Target};
 
 /// Longest name of a field manager taken from a user agent (upstream's limit).
 const MANAGER_CHARS_MAX: usize = 128;
@@ -132,6 +132,20 @@ impl Call {
             options.field_selector = format!("metadata.name={name}");
         }
         Ok(options)
+    }
+
+    /// Objects that no store has, as this request asks for them.
+    pub(crate) fn show_unstored(
+        &self,
+        presentation: &Presentation,
+        target: &Target,
+        objects: &[Value],
+    ) -> Result<Response, Status> {
+        if self.info.verb == "list" {
+            let options = self.list_options(false)?;
+            return presentation.list(List::unstored(&target.kind, &target.namespace, &options, objects)?);
+        }
+        presentation.object(200, &Shown::unstored_one(target, objects)?)
     }
 
     /// The form of the answer for objects of a kind.

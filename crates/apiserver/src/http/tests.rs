@@ -2,6 +2,7 @@
 
 mod calls;
 mod tls;
+mod unstored;
 
 use std::sync::Arc;
 

@@ -166,6 +166,7 @@ impl Api {
             options: write.options,
             body,
         };
+        let target = called.target.clone();
         let answer = connector.connect(called).await;
         drop(held);
         let answer = match answer {
@@ -175,6 +176,11 @@ impl Api {
         let mut response = match answer {
             Answer::Response(response) => response,
             Answer::Object { code, value } => call.output.value(code, &value),
+            Answer::Objects(objects) => {
+                let presentation =
+                    presentation.ok_or_else(|| Status::internal("objects in answer to a raw request"))?;
+                call.show_unstored(&presentation, &target, &objects)?
+            }
         };
         warn(&mut response, &warnings);
         Ok(response)

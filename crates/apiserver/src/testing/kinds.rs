@@ -23,6 +23,15 @@ pub fn gadget() -> KindInfo {
     kind("Gadget", "gadgets", Scope::Cluster)
 }
 
+/// A kind that is read and never stored.
+pub fn gauge() -> KindInfo {
+    let mut gauge = kind("Gauge", "gauges", Scope::Namespaced);
+    gauge.verbs = vec!["get".into(), "list".into()];
+    gauge.storage_prefix = "".into();
+    gauge.subresources = Vec::new();
+    gauge
+}
+
 /// The body of scale subresources.
 pub fn scale() -> KindInfo {
     let mut scale = kind("Scale", "", Scope::Namespaced);

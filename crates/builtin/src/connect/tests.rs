@@ -127,7 +127,7 @@ impl Bench {
         let connector = self.connectors.find("", resource, subresource).expect("registered");
         match connector.connect(call).await? {
             Answer::Response(response) => Ok(response),
-            Answer::Object { .. } => panic!("no object is answered"),
+            Answer::Object { .. } | Answer::Objects(_) => panic!("no object is answered"),
         }
     }
 

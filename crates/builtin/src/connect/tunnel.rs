@@ -15,6 +15,9 @@ use super::{BoxStream, Ground, Place};
 /// Bytes of a refusal that are read (upstream: 50,000).
 const REFUSAL_BYTES_MAX: usize = 50_000;
 
+/// Bytes of a text from a node that are read: a hundred times what a full node says of its pods.
+const TEXT_BYTES_MAX: usize = 16 << 20;
+
 /// Headers of an upgrade; the others are between the client and this server.
 const UPGRADE_HEADERS: [&str; 8] = [
     "connection",
@@ -78,6 +81,18 @@ pub(super) async fn log(
             "an error on the server ({text:?}) has prevented the request from succeeding: {other}"
         )),
     })
+}
+
+/// Fetches a short text.
+pub(super) async fn text(ground: &Ground, stream: BoxStream, place: &Place, path: &str) -> Result<String, Status> {
+    let request = request(Method::GET, place, path, HeaderMap::new(), body::full(""))?;
+    let response = send(ground, stream, request).await?;
+    let code = response.status();
+    if code != StatusCode::OK {
+        return Err(Status::internal(format_args!("{}:{}{path} answers {code}", place.host, place.port)));
+    }
+    let bytes = Limited::new(response.into_body(), TEXT_BYTES_MAX).collect().await.map_err(Status::internal)?;
+    String::from_utf8(bytes.to_bytes().into()).map_err(Status::internal)
 }
 
 /// A log over a WebSocket.

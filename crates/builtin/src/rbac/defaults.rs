@@ -64,8 +64,13 @@ pub struct FactsError {
 
 /// All default objects: roles before bindings, cluster-wide ones first.
 pub fn objects() -> Result<Vec<(Policy, Value)>, FactsError> {
+    read(FACTS.lines().chain(OWN.lines()))
+}
+
+/// Objects of a table in the form of the facts.
+pub(crate) fn read<'a>(lines: impl Iterator<Item = &'a str>) -> Result<Vec<(Policy, Value)>, FactsError> {
     let mut objects: Vec<(Policy, Value)> = Vec::new();
-    for (at, line) in FACTS.lines().chain(OWN.lines()).enumerate() {
+    for (at, line) in lines.enumerate() {
         if line.starts_with('#') {
             continue;
         }

@@ -37,6 +37,7 @@ pub(super) enum Route {
     Pods,
     Summary,
     Metrics,
+    Resource,
     Logs { target: Target, options: Result<LogOptions, Refusal> },
     Exec { target: Target, wanted: Result<Wanted, Refusal>, command: Vec<String> },
     Attach { target: Target, wanted: Result<Wanted, Refusal> },
@@ -53,6 +54,7 @@ impl Route {
             ["healthz" | "healthz/"] => Self::Healthz,
             ["pods"] => Self::Pods,
             ["metrics"] => Self::Metrics,
+            ["metrics", "resource"] => Self::Resource,
             ["stats", "summary"] => Self::Summary,
             ["containerLogs", namespace, pod, container] => {
                 Self::Logs { target: target(namespace, pod, "", container), options: query.log_options() }

@@ -10,6 +10,7 @@ use corten_runtime::engine::Usage;
 
 use super::answer::{Answer, json as as_json, text};
 use super::{Host, PodView, Server};
+use crate::machine::Machine;
 
 /// `/pods`: a list as the API has it.
 pub(super) fn pods(host: &dyn Host) -> Answer {
@@ -23,19 +24,45 @@ pub(super) async fn summary(server: &Server) -> Answer {
     let now = Time::from_seconds(server.clock.now_s()).to_rfc3339();
     let mut pods = Vec::new();
     for pod in server.host.pods() {
-        if let Some(usage) = usage(server, &pod, "").await {
+        if let Some(usage) = server.usage(&pod, "").await {
             pods.push(pod_stats(server, &pod, usage, &now).await);
         }
     }
-    let node = value!({"nodeName": (server.node.as_str())});
+    let mut node = value!({"nodeName": (server.node.as_str())});
+    if let (Some(machine), Some(map)) = (server.machine(), node.as_object_mut()) {
+        whole(&machine, &now, map);
+    }
     let pods = Value::Array(pods);
     as_json(json::to_vec(&value!({"node": node, "pods": pods})))
+}
+
+/// What the node itself uses.
+fn whole(machine: &Machine, now: &str, node: &mut value::Map) {
+    let Machine { cpu_ns, started_s, memory_total_bytes, working_set_bytes, disk } = *machine;
+    let available = memory_total_bytes.saturating_sub(working_set_bytes);
+    node.insert("startTime", Time::from_seconds(started_s).to_rfc3339());
+    node.insert("cpu", value!({"time": now, "usageCoreNanoSeconds": (number(cpu_ns))}));
+    node.insert(
+        "memory",
+        value!({"time": now, "availableBytes": (number(available)), "workingSetBytes": (number(working_set_bytes))}),
+    );
+    node.insert(
+        "fs",
+        value!({
+            "time": now, "availableBytes": (number(disk.free_bytes)), "capacityBytes": (number(disk.total_bytes)),
+            "usedBytes": (number(disk.used_bytes))
+        }),
+    );
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
 }
 
 async fn pod_stats(server: &Server, pod: &PodView, whole: Usage, now: &str) -> Value {
     let mut containers = Vec::new();
     for container in pod.containers.iter().filter(|container| container.running.is_some()) {
-        if let Some(usage) = usage(server, pod, &container.name).await {
+        if let Some(usage) = server.usage(pod, &container.name).await {
             let mut stats = resources(usage, now);
             stats.insert("name", container.name.as_str());
             containers.push(Value::Object(stats));
@@ -50,18 +77,7 @@ async fn pod_stats(server: &Server, pod: &PodView, whole: Usage, now: &str) -> V
     Value::Object(stats)
 }
 
-async fn usage(server: &Server, pod: &PodView, container: &str) -> Option<Usage> {
-    match server.engine.usage(&pod.uid, container).await {
-        Ok(usage) => Some(usage),
-        Err(error) => {
-            tracing::debug!(%error, pod = pod.name, container, "usage is not known");
-            None
-        }
-    }
-}
-
 fn resources(usage: Usage, now: &str) -> value::Map {
-    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
     let mut map = value::Map::default();
     map.insert("cpu", value!({"time": now, "usageCoreNanoSeconds": (number(usage.cpu_ns))}));
     map.insert(
@@ -77,8 +93,8 @@ fn resources(usage: Usage, now: &str) -> value::Map {
 }
 
 /// `/metrics`: counts in Prometheus' text format.
-pub(super) fn metrics(host: &dyn Host) -> Answer {
-    let pods = host.pods();
+pub(super) fn metrics(server: &Server) -> Answer {
+    let pods = server.host.pods();
     let running = |pod: &PodView| pod.containers.iter().filter(|container| container.running.is_some()).count();
     let containers: usize = pods.iter().map(running).sum();
     let alive = pods.iter().filter(|pod| running(pod) > 0).count();

@@ -31,6 +31,11 @@ async fn the_node_tells_its_pods_and_what_they_use() {
     assert!(pods.starts_with(r#"{"kind":"PodList","apiVersion":"v1""#) && pods.contains(r#""name":"web""#), "{pods}");
     let (_, summary) = fixture.get("/stats/summary").await;
     assert!(summary.contains(r#""usageCoreNanoSeconds":5"#), "{summary}");
+    assert!(summary.contains(r#""capacityBytes":"#), "{summary}");
+    let (_, resource) = fixture.get("/metrics/resource").await;
+    let of = r#"{container="c",namespace="default",pod="web"}"#;
+    assert!(resource.contains(&format!("\ncontainer_start_time_seconds{of} 1.5 ")), "{resource}");
+    assert!(resource.contains("\nresource_scrape_error 0\n"), "{resource}");
     assert!(fixture.get("/metrics").await.1.contains("\nkubelet_running_containers 1\n"));
 }
 

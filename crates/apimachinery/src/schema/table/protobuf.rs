@@ -7,6 +7,7 @@ use base64::Engine as _;
 
 use super::bytes::BASE64;
 use super::{FieldType, Inlined, Slot, Special, TypeDef, TypeId, TypeTable};
+use crate::duration;
 use crate::json;
 use crate::protobuf::{Fields, ProtobufError, VALUES_MAX, Wire, read_varint};
 use crate::time::Time;
@@ -158,6 +159,7 @@ impl Decoder<'_> {
         match special {
             Special::Time => timestamp(message, Time::to_rfc3339),
             Special::MicroTime => timestamp(message, Time::to_rfc3339_micro),
+            Special::Duration => nanoseconds(message),
             Special::Quantity => Ok(text_field(message, 1)?.map_or(Value::Null, |text| Value::String(text.into()))),
             Special::IntOrString => int_or_string(message),
             Special::RawExtension | Special::FieldsV1 | Special::Json => raw(message, number),
@@ -248,6 +250,17 @@ fn timestamp(message: &[u8], print: fn(Time) -> Str) -> Result<Value, ProtobufEr
         }
     }
     Ok(if time.is_zero() { Value::Null } else { Value::String(print(time)) })
+}
+
+/// Nanoseconds in field 1.
+fn nanoseconds(message: &[u8]) -> Result<Value, ProtobufError> {
+    let mut total = 0;
+    for field in Fields(message) {
+        if let (1, wire) = field? {
+            total = wire.varint(1)?.cast_signed();
+        }
+    }
+    Ok(Value::String(duration::print(total)))
 }
 
 /// The type in field 1 (0 for a number), the number in 2, the text in 3.

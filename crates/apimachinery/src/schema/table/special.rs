@@ -3,6 +3,7 @@
 use super::conform::Pass;
 use super::fault::Fault;
 use super::{FieldType, Special};
+use crate::duration;
 use crate::quantity::Quantity;
 use crate::time::Time;
 use crate::value::{Str, Value};
@@ -12,6 +13,7 @@ pub(super) fn conform(pass: &mut Pass<'_>, special: Special, value: &mut Value) 
     match special {
         Special::Time => time(value, Time::parse, Time::to_rfc3339),
         Special::MicroTime => time(value, Time::parse_micro, Time::to_rfc3339_micro),
+        Special::Duration => go_duration(value),
         Special::Quantity => quantity(value),
         Special::IntOrString => int_or_string(value),
         Special::RawExtension | Special::FieldsV1 | Special::Json => Ok(()),
@@ -56,6 +58,13 @@ fn time<E: std::fmt::Display>(
     let Value::String(text) = &*value else { return Err(Fault::expecting(value, "string")) };
     let time = parse(text).map_err(|error| Fault::Text(error.to_string()))?;
     *value = if time.is_zero() { Value::Null } else { Value::String(print(time)) };
+    Ok(())
+}
+
+fn go_duration(value: &mut Value) -> Result<(), Fault> {
+    let Value::String(text) = &*value else { return Err(Fault::expecting(value, "string")) };
+    let read = duration::parse(text).ok_or_else(|| Fault::Text(format!("time: invalid duration {text:?}")))?;
+    *value = Value::String(duration::print(read));
     Ok(())
 }
 

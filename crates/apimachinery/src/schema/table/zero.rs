@@ -34,6 +34,7 @@ impl TypeTable {
             FieldType::List(_) | FieldType::WrappedList(_) => Value::Array(Vec::new()),
             FieldType::Map(_) => Value::object(),
             FieldType::Special(Special::Quantity) => Value::String(Str::const_new("0")),
+            FieldType::Special(Special::Duration) => Value::String(Str::const_new("0s")),
             FieldType::Special(Special::IntOrString) => Value::Int(0),
             FieldType::Special(Special::SchemaOrBool(_)) => Value::Bool(false),
             FieldType::Special(_) => Value::Null,

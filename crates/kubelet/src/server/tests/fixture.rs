@@ -156,7 +156,12 @@ impl Engine for Machine {
         Box::pin(std::future::ready(Ok(Usage { cpu_ns: 5, ..Usage::default() })))
     }
     fn pods(&self) -> BoxFuture<'_, Result<Vec<PodState>, EngineError>> {
-        no()
+        {
+            let id = ContainerId { pod: "uid-1".to_owned(), name: "c".to_owned(), attempt: 0 };
+            let running = ContainerState { id, pid: 7, started_ns: 1_500_000_000, exit: None };
+            let pod = PodState { id: "uid-1".to_owned(), pid: 6, containers: vec![running] };
+            Box::pin(std::future::ready(Ok(vec![pod])))
+        }
     }
     fn events(&self) -> mpsc::Receiver<Event> {
         mpsc::channel(1).1
@@ -214,6 +219,7 @@ impl Fixture {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let server = Server {
+            dir: "/".into(),
             node: "node-1".to_owned(),
             host: host.clone(),
             engine: Arc::new(Machine),

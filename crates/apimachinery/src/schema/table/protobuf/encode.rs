@@ -5,6 +5,7 @@ use base64::Engine as _;
 
 use super::super::bytes::BASE64;
 use super::super::{Field, FieldType, Slot, Special, TypeId, TypeTable};
+use crate::duration;
 use crate::json;
 use crate::protobuf::{ProtobufError, Writer};
 use crate::time::Time;
@@ -52,7 +53,7 @@ impl TypeTable {
         match ty {
             FieldType::List(_) | FieldType::WrappedList(_) | FieldType::Map(_) | FieldType::Bytes => Ok(()),
             FieldType::Struct(id) => out.message(number, |out| self.write_struct(*id, &Map::new(), out)),
-            FieldType::Special(Special::Quantity | Special::IntOrString) => {
+            FieldType::Special(Special::Quantity | Special::IntOrString | Special::Duration) => {
                 self.write_value(ty, number, &self.zero_value(ty), out)
             }
             FieldType::Special(_) => out.message(number, |_| Ok(())),
@@ -108,6 +109,11 @@ impl TypeTable {
             (Special::Time, Value::String(text)) => write_time(Time::parse(text), number, false, out),
             (Special::MicroTime, Value::String(text)) => write_time(Time::parse_micro(text), number, true, out),
             (Special::Time | Special::MicroTime, Value::Null) => Ok(()),
+            (Special::Duration, Value::String(text)) => {
+                let read = duration::parse(text).ok_or(ProtobufError::Form { number })?;
+                out.varint(1, read.cast_unsigned());
+                Ok(())
+            }
             (Special::Quantity, Value::String(text)) => {
                 out.bytes(1, text.as_bytes());
                 Ok(())
