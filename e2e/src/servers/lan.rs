@@ -1,8 +1,10 @@
 //! The network between the servers: a switch, a cable to each. All of it is in namespaces of this test's own.
 
+use std::fs;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use rustix::mount::{MountFlags, mount};
 
 /// Where the first server is, by options of `up`.
 pub(super) const FIRST: [&str; 4] = ["--listen", "0.0.0.0:6443", "--name", "one"];
@@ -18,6 +20,7 @@ impl Lan {
     /// The switch, and the first server's cable: that server is in the namespace of this process.
     pub(super) fn new() -> Result<Self> {
         ip(&["link", "set", "lo", "up"])?;
+        private_names()?;
         ip(&["netns", "add", SWITCH])?;
         let lan = Self(());
         ip(&["-n", SWITCH, "link", "add", "lan", "type", "bridge"])?;
@@ -72,6 +75,13 @@ impl Drop for Lan {
             eprintln!("{error:#}");
         }
     }
+}
+
+/// Names of namespaces are seen by this run alone: another one does not meet them, and none is left when this one is killed.
+fn private_names() -> Result<()> {
+    const NAMES: &str = "/run/netns";
+    fs::create_dir_all(NAMES)?;
+    mount("corten-e2e", NAMES, "tmpfs", MountFlags::empty(), None).with_context(|| format!("mount on {NAMES}"))
 }
 
 pub(super) fn ip(words: &[&str]) -> Result<()> {

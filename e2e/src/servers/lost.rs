@@ -18,7 +18,7 @@ const TOLERATION_S: u32 = 2;
 /// What moving them may take on top; three seconds are the aim, a busy machine has more.
 const MOVED_MAX_S: u32 = 20;
 
-/// Less than the grace.
+/// Less than the grace, counted from a sign of life.
 const SILENCE: Duration = Duration::from_secs(8);
 
 /// Four pods that leave a lost node soon and may be disrupted one at a time, and one that is never there twice.
@@ -117,6 +117,9 @@ pub(super) fn drain(stage: &mut Stage) -> Result<()> {
 /// A server whose agent is stopped for less than the grace keeps its pods, and is ready all the time.
 pub(super) fn silent(stage: &mut Stage) -> Result<()> {
     let before = pods(stage, "app")?;
+    let sign = ["-n", "kube-node-lease", "get", "lease", "three", "-o", "jsonpath={.spec.renewTime}"];
+    let last = stage.first.kubectl(&sign)?;
+    stage.first.until(&sign, |time| time != last)?;
     stage.third.signal(Signal::STOP)?;
     thread::sleep(SILENCE);
     let ready = stage.first.kubectl(&["get", "node", "three", "--no-headers"]);
