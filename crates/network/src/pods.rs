@@ -8,6 +8,7 @@
 //! somebody else could answer it.
 
 mod forwarding;
+mod leftover;
 mod rules;
 
 use std::collections::BTreeSet;
@@ -15,17 +16,16 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use corten_sys::conntrack::Tracking;
 use corten_sys::namespace::NetNs;
 use corten_sys::netlink;
 use corten_sys::nft::Filter;
 use corten_sys::route::{Address, Change, Link, Route, Routing};
-use corten_sys::sockets::Sockets;
 use futures_core::future::BoxFuture;
 
 use crate::links::{self, offset_of};
 use crate::range::{GATEWAY, Range, Taken};
 use crate::{HostPort, NetworkError, PodNetwork, could_not, vacant};
+use leftover::Leftovers;
 use rules::Rules;
 
 /// The name of a pod's link inside the pod.
@@ -60,6 +60,7 @@ struct Inner {
     gateway: Ipv4Addr,
     mtu: u32,
     state: Mutex<State>,
+    leftovers: Leftovers,
 }
 
 #[derive(Debug)]
@@ -67,8 +68,6 @@ struct State {
     taken: Taken,
     host: Routing,
     rules: Rules,
-    tracking: Tracking,
-    sockets: Sockets,
     /// What is left of the cluster's range is unreachable.
     is_closed: bool,
 }
@@ -91,15 +90,15 @@ impl Pods {
         let addresses: BTreeSet<_> = taken.offsets().filter_map(|offset| range.at(offset)).collect();
         let filter = Filter::open(&host).map_err(failed)?;
         let rules = Rules::open(filter, &instance, range, cluster_range, &addresses).map_err(failed)?;
-        let tracking = Tracking::open(&host).map_err(failed)?;
-        let sockets = Sockets::open(&host).map_err(failed)?;
-        let mut state = State { taken, host: routing, rules, tracking, sockets, is_closed: false };
+        let leftovers = Leftovers::open(&host).map_err(failed)?;
+        let mut state = State { taken, host: routing, rules, is_closed: false };
         if !addresses.is_empty() {
             state.close(&instance, cluster_range).map_err(failed)?;
         }
         forwarding::need(&instance, &host, &records)
             .map_err(|error| could_not("switch forwarding of packets on", &error))?;
-        let inner = Inner { range, cluster: cluster_range, gateway, mtu, state: Mutex::new(state), instance };
+        let state = Mutex::new(state);
+        let inner = Inner { range, cluster: cluster_range, gateway, mtu, state, leftovers, instance };
         Ok(Self(Arc::new(inner)))
     }
 
@@ -224,20 +223,24 @@ impl Inner {
         state.rules.publish(address, ports).map_err(|error| failed("publish the pod's ports", &error))
     }
 
+    /// The address is somebody else's only when nothing is left of this pod's connections; others come and go meanwhile.
     fn detach(&self, pod: &str) -> Result<(), NetworkError> {
-        let mut state = self.state();
-        let Some(offset) = state.taken.of(pod) else { return Ok(()) };
-        let failed = |error| failed("unlink the pod", &error);
-        let address = self.range.at(offset);
-        if let Some(address) = address {
-            state.rules.publish(address, &[]).map_err(failed)?;
-        }
-        remove(&mut state.host, &links::of_pod(&self.instance, offset)).map_err(failed)?;
-        state.taken.free(pod);
-        if let Some(Err(error)) = address.map(|address| state.forget(address)) {
+        let Some(address) = self.unlink(pod).map_err(|error| failed("unlink the pod", &error))? else { return Ok(()) };
+        if let Err(error) = self.leftovers.end(address) {
             tracing::warn!(pod, %error, "clients of a pod that is gone may wait for it");
         }
+        self.state().taken.free(pod);
         Ok(())
+    }
+
+    /// Gives the pod's address, if it had one.
+    fn unlink(&self, pod: &str) -> Result<Option<Ipv4Addr>, netlink::Error> {
+        let mut state = self.state();
+        let Some(offset) = state.taken.of(pod) else { return Ok(None) };
+        let Some(address) = self.range.at(offset) else { return Ok(None) };
+        state.rules.publish(address, &[])?;
+        remove(&mut state.host, &links::of_pod(&self.instance, offset))?;
+        Ok(Some(address))
     }
 }
 
@@ -248,15 +251,6 @@ impl State {
             self.is_closed = true;
         }
         Ok(())
-    }
-
-    /// Ends what is left of connections with an address that is nobody's any more. Programs of this node are told at once. What the
-    /// kernel remembers of translated connections would lead their next packet to nobody; forgotten, it is answered with a reset,
-    /// by another endpoint or by the rules. Connections that have begun to end are left alone: their ports may be in use anew.
-    fn forget(&mut self, address: Ipv4Addr) -> Result<(), netlink::Error> {
-        let flows = self.tracking.of(address)?;
-        self.sockets.end(&flows.iter().map(|flow| flow.first).collect::<Vec<_>>())?;
-        flows.iter().try_for_each(|flow| self.tracking.forget_flow(flow))
     }
 }
 

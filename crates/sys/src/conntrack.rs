@@ -3,6 +3,7 @@
 //! A translated flow keeps its translation for as long as packets come. For TCP that ends with the connection, if both sides
 //! live to end it; a client of UDP would go on sending to an endpoint that is gone.
 
+use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
 use rustix::io::Errno;
@@ -25,7 +26,6 @@ const INFO_TCP: u16 = 1;
 const INFO_TCP_STATE: u16 = 1;
 const ID: u16 = 12;
 const FILTER: u16 = 25;
-const FILTER_ORIGINAL_FLAGS: u16 = 1;
 const FILTER_REPLY_FLAGS: u16 = 2;
 const TUPLE_IP: u16 = 1;
 const TUPLE_PROTOCOL: u16 = 2;
@@ -88,39 +88,38 @@ impl Tracking {
     /// When the kernel does not tell.
     pub fn answered_from(&mut self, protocol: u8, address: Option<Ipv4Addr>, port: u16) -> Result<Vec<Tuple>, Error> {
         let reply = Tuple { source: (address.unwrap_or(ANY.0), port), destination: ANY, protocol };
-        self.list(REPLY, &reply, BY_PROTOCOL_AND_PORT | address.map_or(0, |_| BY_ADDRESS))
+        self.list(&reply, BY_PROTOCOL_AND_PORT | address.map_or(0, |_| BY_ADDRESS))
     }
 
-    /// Flows under way that somebody at this address began or answers. A connection of TCP that is ending is not told: it ends by
-    /// itself, and a new one from the same port may stand in its place at any moment.
+    /// Flows under way that somebody at one of these addresses began or answers. A connection of TCP that is ending is not told: it
+    /// ends by itself, and a new one from the same port may stand in its place at any moment. The kernel goes through its whole
+    /// table, tens of milliseconds for an ordinary one, however many the addresses are: ask for all at once.
     ///
     /// # Errors
     /// When the kernel does not tell.
-    pub fn of(&mut self, address: Ipv4Addr) -> Result<Vec<Flow>, Error> {
-        let tuple = Tuple { source: (address, 0), destination: ANY, protocol: 0 };
-        let mut replies = self.replies(ORIGINAL, &tuple, BY_ADDRESS)?;
-        replies.extend(self.replies(REPLY, &tuple, BY_ADDRESS)?);
-        Ok(replies.iter().filter(|reply| is_under_way(reply)).filter_map(Flow::decode).collect())
+    pub fn of(&mut self, addresses: &BTreeSet<Ipv4Addr>) -> Result<Vec<Flow>, Error> {
+        let mut messages = Messages::new();
+        messages.add(GET, DUMP, &[IPV4, 0, 0, 0], |_| {});
+        let is_of =
+            |reply: &Reply, direction| tuple(reply, direction).is_some_and(|tuple| addresses.contains(&tuple.source.0));
+        let is_wanted = |reply: &Reply| (is_of(reply, ORIGINAL) || is_of(reply, REPLY)) && is_under_way(reply);
+        let replies = self.0.dump_only("list tracked connections", &messages, is_wanted)?;
+        Ok(replies.iter().filter_map(Flow::decode).collect())
     }
 
-    /// The first direction of the flows whose one direction is as the tuple says, as far as the flags compare it.
-    fn list(&mut self, direction: u16, wanted: &Tuple, flags: u32) -> Result<Vec<Tuple>, Error> {
-        Ok(self.replies(direction, wanted, flags)?.iter().filter_map(|reply| tuple(reply, ORIGINAL)).collect())
-    }
-
-    fn replies(&mut self, direction: u16, wanted: &Tuple, flags: u32) -> Result<Vec<Reply>, Error> {
-        let of_filter = if direction == ORIGINAL { FILTER_ORIGINAL_FLAGS } else { FILTER_REPLY_FLAGS };
+    /// The first direction of the flows whose answers are as the tuple says, as far as the flags compare it.
+    fn list(&mut self, answer: &Tuple, flags: u32) -> Result<Vec<Tuple>, Error> {
         let mut messages = Messages::new();
         messages.add(GET, DUMP, &[IPV4, 0, 0, 0], |a| {
-            a.nest(direction, |a| wanted.encode(a));
+            a.nest(REPLY, |a| answer.encode(a));
             a.nest(FILTER, |a| {
-                a.u32(of_filter, flags);
+                a.u32(FILTER_REPLY_FLAGS, flags);
             });
         });
-        let mut replies = self.0.dump("list tracked connections", &messages)?;
         // A kernel that does not know filters tells everything; nobody else's flow is to be forgotten for that.
-        replies.retain(|reply| tuple(reply, direction).is_some_and(|found| found.is_as(wanted, flags)));
-        Ok(replies)
+        let is_wanted = |reply: &Reply| tuple(reply, REPLY).is_some_and(|found| found.is_as(answer, flags));
+        let replies = self.0.dump_only("list tracked connections", &messages, is_wanted)?;
+        Ok(replies.iter().filter_map(|reply| tuple(reply, ORIGINAL)).collect())
     }
 
     /// Forgets this very flow; neither one that has taken its place, nor one that is gone already, is an error.

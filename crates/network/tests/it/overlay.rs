@@ -73,7 +73,7 @@ async fn long_packets_and_many_of_them_arrive() {
     sender.join().unwrap().unwrap();
     assert!(received.len() == BULK && received.iter().all(|&byte| byte == 7));
     // The kernel has tracked what was inside alone.
-    let tracked = |of| Tracking::open(&one.node.inside).unwrap().of(of).unwrap().len();
+    let tracked = |of| Tracking::open(&one.node.inside).unwrap().of(&[of].into()).unwrap().len();
     assert!(tracked(far.endpoint(0).0) > 0 && tracked(address(2)) == 0);
 }
 

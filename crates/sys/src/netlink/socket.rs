@@ -111,9 +111,22 @@ impl Socket {
     /// # Errors
     /// The kernel's reason.
     pub fn dump(&mut self, what: &'static str, messages: &Messages) -> Result<Vec<Reply>, Error> {
+        self.dump_only(what, messages, |_| true)
+    }
+
+    /// The same, where most of what the kernel tells is of no use: the rest is not kept.
+    ///
+    /// # Errors
+    /// The kernel's reason.
+    pub fn dump_only(
+        &mut self,
+        what: &'static str,
+        messages: &Messages,
+        is_wanted: impl Fn(&Reply) -> bool,
+    ) -> Result<Vec<Reply>, Error> {
         let mut undisturbed = None;
         for _ in 0..DUMP_ATTEMPTS_MAX {
-            undisturbed = self.dump_once(what, messages.clone())?;
+            undisturbed = self.dump_once(what, messages.clone(), &is_wanted)?;
             if undisturbed.is_some() {
                 break;
             }
@@ -121,7 +134,12 @@ impl Socket {
         undisturbed.ok_or(Error::Refused { what, step: 0, errno: Errno::INTR })
     }
 
-    fn dump_once(&mut self, what: &'static str, mut messages: Messages) -> Result<Option<Vec<Reply>>, Error> {
+    fn dump_once(
+        &mut self,
+        what: &'static str,
+        mut messages: Messages,
+        is_wanted: impl Fn(&Reply) -> bool,
+    ) -> Result<Option<Vec<Reply>>, Error> {
         // An object that is asked for by name ends with an acknowledgement, a list with its own end.
         let first = self.number(&mut messages, |_| true);
         self.send(what, &messages)?;
@@ -135,7 +153,8 @@ impl Socket {
                 match (reply.kind, error_of(&reply)) {
                     (NLMSG_ERROR | NLMSG_DONE, Some(errno)) => return Err(Error::Refused { what, step: 0, errno }),
                     (NLMSG_ERROR | NLMSG_DONE, None) => return Ok((!disturbed).then_some(found)),
-                    _ => found.push(reply),
+                    _ if is_wanted(&reply) => found.push(reply),
+                    _ => {}
                 }
             }
         }
