@@ -48,9 +48,7 @@ struct Stage {
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let program = corten_program(arguments.corten.clone())?;
     if !sandbox::is_inside() {
-        let folder = tempfile::tempdir()?;
-        // What comes from package registries is fetched where they can be reached.
-        node::make_images(&program, folder.path(), &["busybox"])?;
+        node::prepare_images(&program, &["busybox"])?;
         return sandbox::enter();
     }
     let lan = Lan::new()?;

@@ -103,9 +103,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let known = arguments.only.iter().all(|name| STEPS.contains(&name.as_str()));
     ensure!(known, "the steps are {}", STEPS.join(", "));
     if !sandbox::is_inside() {
-        let folder = tempfile::tempdir()?;
-        // What comes from package registries is fetched where they can be reached.
-        node::make_images(&program, folder.path(), &[])?;
+        node::prepare_images(&program, &[])?;
         client_go(&arguments.programs)?;
         return sandbox::enter();
     }

@@ -16,7 +16,7 @@ use super::census::Group;
 use super::figures::spread;
 use crate::process::wait;
 use crate::sandbox;
-use crate::spine::node::{LIMIT, Node, make_images};
+use crate::spine::node::{LIMIT, Node, prepare_images};
 
 #[derive(Args)]
 pub(crate) struct Arguments {
@@ -47,9 +47,7 @@ const IMAGES: [&str; 1] = ["busybox"];
 
 pub(crate) async fn run(corten: PathBuf, programs: &Path, arguments: Arguments) -> Result<ExitCode> {
     if !sandbox::is_inside() {
-        // Made where the network is.
-        let folder = tempfile::tempdir()?;
-        make_images(&corten, folder.path(), &IMAGES)?;
+        prepare_images(&corten, &IMAGES)?;
         return sandbox::enter();
     }
     sandbox::network()?;
