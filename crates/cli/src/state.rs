@@ -80,6 +80,8 @@ impl Objects<'_> {
             && number(&["status", "replicas"]) == wanted
         {
             State::Ready
+        } else if updated && !newest.is_empty() && number(&["status", "availableReplicas"]) < wanted {
+            State::Waiting(Told::new("Settling", "it has begun, and is to run for a moment"))
         } else if updated {
             State::Waiting(Told::new("Replacing", "the pods of before are ending"))
         } else {
@@ -276,6 +278,7 @@ mod tests {
         corten_apimachinery::meta::metadata_mut(&mut old).insert("labels", value!({"pod-template-hash": "old"}));
         let ready = pod(value!({"containerStatuses": [{"ready": true, "state": {"running": {}}}]}));
         assert_eq!(state(&[old.clone(), ready.clone()], 1), State::Ready);
+        assert!(matches!(state(&[ready], 0), State::Waiting(told) if told.brief == "Settling"));
         assert!(matches!(state(&[old], 0), State::Waiting(told) if told.brief == "Replacing"));
     }
 }

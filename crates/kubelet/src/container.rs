@@ -7,6 +7,7 @@ use corten_apimachinery::value::Value;
 use corten_image::Image;
 use corten_runtime::spec::{ContainerSpec, Mount, Propagation, Seccomp, Security, User};
 
+use crate::allowance::{Allowance, AllowanceError};
 use crate::env::expand;
 use crate::pod::{Container, Pod};
 use crate::qos;
@@ -25,6 +26,8 @@ pub enum ConfigError {
     NameByImage { user: String, pod: String, container: String },
     #[error("no command specified")]
     NoCommand,
+    #[error(transparent)]
+    Allowance(#[from] AllowanceError),
 }
 
 /// Everything that decides how a container is started.
@@ -62,7 +65,7 @@ pub fn spec(making: Making<'_>) -> Result<ContainerSpec, ConfigError> {
         mounts,
         devices: Vec::new(),
         security: security(settings, pod, container),
-        limits: qos::container_limits(pod, container),
+        limits: qos::container_limits(pod, container, Allowance::of(pod)?),
         oom_score_adj: qos::oom_score(pod, container, memory_bytes),
         log_path: settings.log_path(pod, container.name(), attempt),
         tty: container.is("tty"),

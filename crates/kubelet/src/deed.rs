@@ -19,6 +19,7 @@ use corten_runtime::spec::PodSpec;
 use corten_stdx::error::Chain;
 use futures_util::future::try_join_all;
 
+use crate::allowance::Allowance;
 use crate::container::sysctls;
 use crate::fields::Subject;
 use crate::files::{self, Naming};
@@ -154,6 +155,7 @@ pub(crate) async fn create_sandbox(of: Subjected) -> Result<Vec<IpAddr>, String>
 async fn try_create_sandbox(of: &Subjected) -> Result<Vec<IpAddr>, String> {
     let (pod, parts) = (of.pod(), &of.ground.parts);
     let (hostname, _) = files::hostname(pod, &parts.settings.cluster_domain);
+    let allowance = Allowance::of(pod).map_err(|error| error.to_string())?;
     let spec = PodSpec {
         id: pod.uid().to_owned(),
         namespace: pod.namespace().to_owned(),
@@ -165,7 +167,7 @@ async fn try_create_sandbox(of: &Subjected) -> Result<Vec<IpAddr>, String> {
         share_processes: pod.spec_is("shareProcessNamespace"),
         sysctls: sysctls(pod).collect(),
         cgroup: qos::cgroup(pod),
-        limits: qos::pod_limits(pod, parts.settings.pids_of_pod_max),
+        limits: qos::pod_limits(pod, allowance, parts.settings.pids_of_pod_max),
     };
     let pid = parts.engine.create_pod(&spec).await.map_err(|error| error.to_string())?;
     let addresses = if pod.is_host_network() {

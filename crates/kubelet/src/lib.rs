@@ -6,6 +6,7 @@
 
 pub mod admission;
 mod adopt;
+pub mod allowance;
 pub mod backoff;
 pub mod container;
 mod deed;

@@ -7,6 +7,7 @@ use corten_apimachinery::quantity::Quantity;
 use corten_apimachinery::value::Value;
 use corten_runtime::spec::Limits;
 
+use crate::allowance::Allowance;
 use crate::pod::{Container, Pod, Role};
 
 /// The least share of a processor.
@@ -136,11 +137,13 @@ fn positive(amount: Option<i64>) -> Option<u64> {
     amount.filter(|amount| *amount > 0).and_then(|amount| u64::try_from(amount).ok())
 }
 
-/// Limits of the pod's own group.
-pub fn pod_limits(pod: Pod<'_>, pids_max: u64) -> Limits {
-    let pids = Some(pids_max);
+/// Limits of the pod's own group, on a node whose pods may have this many processes.
+pub fn pod_limits(pod: Pod<'_>, allowance: Allowance, pids_max: u64) -> Limits {
+    // The pod's own process is one more.
+    let pids = Some(allowance.pids.map_or(pids_max, |pids| pids.saturating_add(1).min(pids_max)));
+    let Allowance { io_read_bps, io_write_bps, .. } = allowance;
     if class(pod) == Class::BestEffort {
-        return Limits { cpu_shares: Some(shares(0)), pids, ..Limits::default() };
+        return Limits { cpu_shares: Some(shares(0)), pids, io_read_bps, io_write_bps, ..Limits::default() };
     }
     let requests = pod_amount(pod, "requests", "cpu", false).or_else(|| pod_amount(pod, "limits", "cpu", false));
     Limits {
@@ -148,12 +151,14 @@ pub fn pod_limits(pod: Pod<'_>, pids_max: u64) -> Limits {
         cpu_milli: positive(pod_amount(pod, "limits", "cpu", true)),
         memory_bytes: positive(pod_amount(pod, "limits", "memory", true)),
         pids,
+        io_read_bps,
+        io_write_bps,
         ..Limits::default()
     }
 }
 
 /// Limits of a container; what it does not limit itself, the pod may.
-pub fn container_limits(pod: Pod<'_>, container: Container<'_>) -> Limits {
+pub fn container_limits(pod: Pod<'_>, container: Container<'_>, allowance: Allowance) -> Limits {
     let own = |list: &str, name: &str| container_amount(container, list, name);
     let of_pod = |name: &str| pod.spec("resources").and_then(|resources| amount(resources, "limits", name));
     let request = own("requests", "cpu").or_else(|| own("limits", "cpu")).unwrap_or_default();
@@ -161,6 +166,9 @@ pub fn container_limits(pod: Pod<'_>, container: Container<'_>) -> Limits {
         cpu_shares: Some(shares(request)),
         cpu_milli: positive(own("limits", "cpu").or_else(|| of_pod("cpu"))),
         memory_bytes: positive(own("limits", "memory").or_else(|| of_pod("memory"))),
+        // cgroup v1 limits each group by itself, so that those of containers need what v2's pod has.
+        io_read_bps: allowance.io_read_bps,
+        io_write_bps: allowance.io_write_bps,
         ..Limits::default()
     };
     let listed = container.value.at(&["resources", "limits"]).and_then(Value::as_object);
@@ -230,9 +238,9 @@ mod tests {
         let pod = pod(value!({"requests": {"cpu": "250m"}, "limits": {"cpu": "1", "memory": "64Mi"}}));
         let pod = Pod(&pod);
         let container = pod.main_containers().next().expect("one");
-        let limits = container_limits(pod, container);
+        let limits = container_limits(pod, container, Allowance::default());
         assert_eq!((limits.cpu_shares, limits.cpu_milli, limits.memory_bytes), (Some(256), Some(1000), Some(64 << 20)));
-        assert_eq!(pod_limits(pod, 7), Limits { pids: Some(7), ..limits });
+        assert_eq!(pod_limits(pod, Allowance::default(), 7), Limits { pids: Some(7), ..limits });
     }
 
     #[test]
@@ -240,7 +248,22 @@ mod tests {
         for resources in
             [value!({}), value!({"requests": {"cpu": "1"}}), value!({"limits": {"cpu": "1", "memory": "1Gi"}})]
         {
-            assert_eq!(pod_limits(Pod(&pod(resources)), 100).pids, Some(100));
+            let of =
+                |pids| pod_limits(Pod(&pod(resources.clone())), Allowance { pids, ..Allowance::default() }, 100).pids;
+            assert_eq!([None, Some(30), Some(u64::MAX)].map(of), [Some(100), Some(31), Some(100)]);
+        }
+    }
+
+    #[test]
+    fn rates_are_the_pods_and_every_containers() {
+        let allowance = Allowance { pids: None, io_read_bps: Some(5), io_write_bps: Some(7) };
+        for resources in [value!({}), value!({"limits": {"cpu": "1"}})] {
+            let pod = pod(resources);
+            let pod = Pod(&pod);
+            let container = pod.main_containers().next().expect("one");
+            for limits in [pod_limits(pod, allowance, 9), container_limits(pod, container, allowance)] {
+                assert_eq!((limits.io_read_bps, limits.io_write_bps), (Some(5), Some(7)));
+            }
         }
     }
 

@@ -38,6 +38,9 @@ pub struct Limits {
     pub cpu_milli: Option<u64>,
     pub memory_bytes: Option<u64>,
     pub pids: Option<u64>,
+    /// Bytes a second, on each disk of the machine.
+    pub io_read_bps: Option<u64>,
+    pub io_write_bps: Option<u64>,
     /// Huge pages by page size in bytes.
     pub hugepages_bytes: BTreeMap<u64, u64>,
 }

@@ -2,14 +2,15 @@
 //! machines most controllers sit in v1 and some in v2. A group is one name in every hierarchy that is used.
 
 mod devices;
+mod io;
 mod usage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 pub use devices::Device;
+pub use io::{Disk, Rates, apply_io};
 pub use usage::Usage;
 
 /// The controllers that are used where they exist.
@@ -21,7 +22,7 @@ pub const CONTROLLERS: [&str; 10] =
 #[error("control group file {}", path.display())]
 pub struct Error {
     pub path: PathBuf,
-    pub source: io::Error,
+    pub source: std::io::Error,
 }
 
 /// Where each controller is.
@@ -173,7 +174,7 @@ impl Group<'_> {
     pub fn remove(&self) -> Result<(), Error> {
         for folder in self.v1_folders().into_iter().chain(self.v2_folder()) {
             match fs::remove_dir(&folder) {
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
                 other => other.map_err(|source| Error { path: folder, source })?,
             }
         }

@@ -1,6 +1,8 @@
 //! `corten run`: from an image to a URL by one command, changed by a second one, listed, followed, removed without a trace; what
 //! cannot run is told with what helps.
 
+mod limits;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::process::{Command, Output};
@@ -27,6 +29,7 @@ pub(super) fn one_command(node: &mut Node) -> Result<()> {
     answers_and_is_changed(node, &shell)?;
     is_followed(node, &shell)?;
     tells_what_helps(node, &shell)?;
+    limits::hold(node, &shell)?;
     leaves_nothing(node)
 }
 
@@ -72,7 +75,10 @@ fn is_followed(node: &Node, shell: &str) -> Result<()> {
 fn tells_what_helps(node: &Node, shell: &str) -> Result<()> {
     for (options, words) in [
         (&["--name", "nope", "localhost/test/none:1"][..], &["its image cannot be had", "corten image import"][..]),
-        (&["--name", "crash", shell, "sh", "-c", "echo about to die; exit 3"], &["about to die", "exit code 3"]),
+        (
+            &["--name", "crash", "-p", "9", shell, "sh", "-c", "echo about to die; exit 3"],
+            &["about to die", "exit code 3"],
+        ),
         (&["--name", "kubernetes", "-p", "80", shell], &["services/kubernetes", "another --name"]),
         (&["--memory", "256m", shell], &["write 256Mi"]),
     ] {
@@ -84,7 +90,7 @@ fn tells_what_helps(node: &Node, shell: &str) -> Result<()> {
 }
 
 fn leaves_nothing(node: &Node) -> Result<()> {
-    for name in [NAME, "nope", "crash"] {
+    for name in [NAME, "nope", "crash", limits::NAME, limits::HOG] {
         node.corten(&["rm", name])?;
     }
     let kinds = "deployments,replicasets,pods,services,ingresses,persistentvolumeclaims";

@@ -16,6 +16,9 @@ const IO_WRITE: &str = "corten.dev/io-write-bps";
 /// How much a volume holds that nobody has said a size for.
 pub(super) const SIZE: &str = "1Gi";
 
+/// How long a program without ports has to run until it counts.
+const SETTLES_S: i64 = 1;
+
 /// How long a program may take to end; Docker's.
 const GRACE_S: i64 = 10;
 
@@ -35,10 +38,12 @@ impl Wanted<'_> {
             true => value!({"type": "Recreate"}),
             false => value!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": "25%", "maxUnavailable": 0}}),
         };
+        // Who takes no connections is ready as soon as it runs; one that ends at once is not to count.
+        let settles_s = if run.ports.is_empty() { SETTLES_S } else { 0 };
         value!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": (self.metadata(self.name)),
             "spec": {
-                "replicas": (i64::from(run.replicas)), "strategy": strategy,
+                "replicas": (i64::from(run.replicas)), "strategy": strategy, "minReadySeconds": settles_s,
                 "selector": {"matchLabels": (labels.clone())},
                 "template": {
                     "metadata": {"labels": labels, "annotations": (self.annotations())},

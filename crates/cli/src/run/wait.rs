@@ -13,7 +13,7 @@ use crate::state::{State, Told};
 use crate::url::url;
 
 /// What is over so soon is not worth a line.
-const QUIET: Duration = Duration::from_millis(700);
+const QUIET: Duration = Duration::from_millis(1500);
 
 /// How long the edge may take to say where an Ingress is reached.
 const EDGE_LIMIT: Duration = Duration::from_secs(5);

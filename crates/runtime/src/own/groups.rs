@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
-use corten_sys::cgroup::{self, Device, Hierarchies, UNLIMITED, apply};
+use corten_sys::cgroup::{self, Device, Disk, Hierarchies, Rates, UNLIMITED, apply, apply_io};
 
 use crate::engine::{ContainerId, EngineError, Usage};
 use crate::plan::c_path;
@@ -81,7 +81,24 @@ impl Groups {
     fn make(&self, name: &Path, limits: &Limits) -> Result<(), EngineError> {
         let group = self.hierarchies.group(name);
         group.create().map_err(|error| failed(&error))?;
-        apply(&group.limit(&of_group(limits, None))).map_err(|error| failed(&error))
+        apply(&group.limit(&of_group(limits, None))).map_err(|error| failed(&error))?;
+        self.limit_io(name, limits, None)
+    }
+
+    /// Nobody who asked for a limit goes without it.
+    fn limit_io(&self, name: &Path, limits: &Limits, otherwise: Option<u64>) -> Result<(), EngineError> {
+        let (read_bps, write_bps) = (limits.io_read_bps, limits.io_write_bps);
+        let is_asked = read_bps.is_some() || write_bps.is_some();
+        if !self.hierarchies.has_io() {
+            let text = "this kernel has no control group controller for reading and writing (blkio or io)";
+            return if is_asked { Err(EngineError::Invalid(text.to_owned())) } else { Ok(()) };
+        }
+        if !is_asked && otherwise.is_none() {
+            return Ok(());
+        }
+        let disks = Disk::all().map_err(|error| failed(&error))?;
+        let rates = Rates { read_bps: read_bps.or(otherwise), write_bps: write_bps.or(otherwise) };
+        apply_io(&self.hierarchies.group(name).limit_io(rates, &disks)).map_err(|error| failed(&error))
     }
 
     /// What is not limited any more is set free.
@@ -94,7 +111,8 @@ impl Groups {
                 return Err(EngineError::Failed(text));
             }
         }
-        apply(&group.limit(&of_group(limits, Some(UNLIMITED)))).map_err(|error| failed(&error))
+        apply(&group.limit(&of_group(limits, Some(UNLIMITED)))).map_err(|error| failed(&error))?;
+        self.limit_io(name, limits, Some(UNLIMITED))
     }
 
     pub(super) fn usage(&self, name: &Path) -> Result<Usage, EngineError> {
