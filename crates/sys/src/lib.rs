@@ -2,6 +2,7 @@
 
 pub mod cgroup;
 pub mod conntrack;
+pub mod loop_device;
 pub mod namespace;
 pub mod netlink;
 pub mod nft;
