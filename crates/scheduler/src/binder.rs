@@ -6,6 +6,7 @@
 
 mod act;
 mod state;
+mod storage;
 mod views;
 mod waiting;
 
@@ -21,11 +22,14 @@ use corten_client::{Client, Error, Informers, Resource};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 
-use self::state::{NAME, POD, State, Surroundings};
+use self::state::{NAME, POD, Promised, State, Surroundings};
+use self::storage::Stores;
 use self::views::{BudgetSeen, NodeSeen, OwnerSeen, PodSeen, ServiceSeen};
 use crate::decode;
+use crate::hints::Event;
 use crate::preempt::Budget;
 use crate::view::Pod;
+use crate::volumes::{PodVolumes, gather};
 
 const PODS: Resource = Resource::new("", "v1", "pods");
 const NODES: Resource = Resource::new("", "v1", "nodes");
@@ -62,6 +66,7 @@ struct Binder {
     pods: Informer<PodSeen>,
     services: Informer<ServiceSeen>,
     budgets: Informer<BudgetSeen>,
+    stores: Stores,
     /// By the kind of the owner.
     owners: [(&'static str, Informer<OwnerSeen>); 3],
 }
@@ -83,6 +88,7 @@ pub fn controller(base: &Base) -> Controller {
         pods: of.of(Scope::all(PODS)),
         services: of.of(Scope::all(SERVICES)),
         budgets: of.of(Scope::all(BUDGETS)),
+        stores: Stores::new(of),
         owners: owners.clone(),
     });
     let (nodes, namespaces) = (of.of::<NodeSeen>(Scope::all(NODES)), of.of::<()>(Scope::metadata(NAMESPACES)));
@@ -94,6 +100,9 @@ pub fn controller(base: &Base) -> Controller {
         .watches_for(&binder.services, |_| Vec::new())
         .watches_for(&binder.budgets, |_| Vec::new())
         .watches_for(&binder.pods, |_| Vec::new())
+        .watches_for(&binder.stores.claims, |_| Vec::new())
+        .watches_for(&binder.stores.volumes, |_| Vec::new())
+        .watches_for(&binder.stores.classes, |_| Vec::new())
         .concurrency(CONCURRENCY);
     owners.iter().fold(controller, |controller, (_, owner)| controller.watches_for(owner, |_| Vec::new()))
 }
@@ -137,10 +146,39 @@ impl Binder {
             binder.state().node_changed(old, new, binder.clock.now_ms());
             marks.now(pass());
         });
+        self.follow_storage(&mark);
         let binder = self.clone();
         self.pods.subscribe(move |change| {
             binder.state().pod_changed(change.old, change.new, binder.clock.now_ms());
             mark.now(pass());
+        });
+    }
+
+    /// What changes for claims may help pods that wait for them.
+    fn follow_storage(self: &Arc<Self>, mark: &Mark) {
+        let (binder, marks) = (self.clone(), mark.clone());
+        self.stores.claims.subscribe(move |change| {
+            let Some(new) = change.new.filter(|new| change.old.is_none_or(|old| old.view != new.view)) else { return };
+            let event = Event::Claim(&new.head.namespace, &new.head.name);
+            binder.state().happened(event, binder.clock.now_ms());
+            marks.now(pass());
+        });
+        let (binder, marks) = (self.clone(), mark.clone());
+        self.stores.volumes.subscribe(move |change| {
+            let Some(new) = change.new.filter(|new| change.old.is_none_or(|old| old.view != new.view)) else { return };
+            let mut state = binder.state();
+            if new.view.claim.is_some() {
+                state.promised.remove(&new.head.name);
+            }
+            state.happened(Event::Storage, binder.clock.now_ms());
+            marks.now(pass());
+        });
+        let (binder, marks) = (self.clone(), mark.clone());
+        self.stores.classes.subscribe(move |change| {
+            if change.new.is_some() {
+                binder.state().happened(Event::Storage, binder.clock.now_ms());
+                marks.now(pass());
+            }
         });
     }
 
@@ -180,6 +218,10 @@ impl Surroundings for Binder {
             owners.cache().get(&pod.head.namespace, &owner.name)
         });
         decode::siblings(own.map(|service| &service.0), owner.as_ref().map(|owner| &owner.0))
+    }
+
+    fn volumes(&self, pod: &Pod, promised: &Promised) -> PodVolumes {
+        gather(&self.stores.without(promised), &pod.peer.namespace, &pod.uid, &pod.claims)
     }
 
     fn budgets(&self) -> Vec<Budget> {

@@ -16,6 +16,7 @@ use crate::view::{
     Effect, HostPort, Image, Labels, NodeSelector, NodeTerm, NodeView, Peer, Pod, Spread, Taint, Term, Terms,
     Toleration, TolerationOperator, Unsatisfiable,
 };
+use crate::volumes::{self, PodVolumes};
 
 /// A part of an object that cannot be read.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -57,9 +58,7 @@ pub fn pod(object: &Value) -> Result<Pod, DecodeError> {
         usual_held: requests::usual_held(object)?,
         tolerations: items(spec, "tolerations").iter().map(toleration).collect::<Result<_, _>>()?,
         node_selector: labels(spec.get("nodeSelector")),
-        node_required: required.map(|required| NodeSelector {
-            terms: items(required, "nodeSelectorTerms").iter().map(node_term).collect(),
-        }),
+        node_required: required.map(node_selector),
         node_preferred: node_affinity
             .map_or(Ok(Vec::new()), |affinity| preferred(affinity, "preference", node_term))?,
         ports: host_ports(spec),
@@ -68,6 +67,8 @@ pub fn pod(object: &Value) -> Result<Pod, DecodeError> {
             .map(|constraint| spread(constraint, &peer.labels))
             .collect::<Result<_, _>>()?,
         siblings: None,
+        claims: volumes::pod_claims(object),
+        volumes: PodVolumes::default(),
         images: pod_images(spec),
         containers: i64::try_from(containers(spec).count()).expect("a length fits"),
         terminating: meta.get("deletionTimestamp").is_some_and(|time| !time.is_null()),
@@ -201,6 +202,24 @@ fn toleration(toleration: &Value) -> Result<Toleration, DecodeError> {
     };
     let effect = Some(text("effect")).filter(|text| !text.is_empty()).map(effect).transpose()?;
     Ok(Toleration { key: text("key").into(), operator, value: text("value").into(), effect })
+}
+
+/// Terms of which one must hold.
+pub(crate) fn node_selector(required: &Value) -> NodeSelector {
+    NodeSelector { terms: items(required, "nodeSelectorTerms").iter().map(node_term).collect() }
+}
+
+/// A term of a class's `allowedTopologies`.
+pub(crate) fn topology_term(term: &Value) -> NodeTerm {
+    let mut read = NodeTerm::default();
+    for expression in items(term, "matchLabelExpressions") {
+        let (key, values) = (expression.str_at(&["key"]), texts(expression, "values"));
+        match Requirement::new(key.into(), Operator::In, values) {
+            Ok(requirement) => read.labels.push(requirement),
+            Err(_) => read.invalid = true,
+        }
+    }
+    read
 }
 
 fn node_term(term: &Value) -> NodeTerm {

@@ -10,7 +10,8 @@ use crate::plugins::resources::{self, Want};
 use crate::plugins::spread::SpreadState;
 use crate::plugins::taints;
 use crate::snapshot::{Node, Snapshot};
-use crate::view::{HostPort, Pod, Spread};
+use crate::view::{HostPort, Labels, Pod, Spread};
+use crate::volumes::Choice;
 
 /// A pod's questions to every node.
 pub(crate) struct Filter<'a> {
@@ -88,15 +89,25 @@ impl<'a> Filter<'a> {
         Ok(())
     }
 
-    /// The plugins that look at pods. Filters of volumes would stand between resources and spreading.
+    /// The plugins that look at pods, and volumes, which upstream asks between them.
     pub(crate) fn check_load(&self, node: Node, state: &State<'a>, load: &Load<'_>) -> Result<(), Reason> {
         let taken = |port: &HostPort| load.ports.iter().any(|used| used.conflicts(port));
         if self.pod.ports.iter().any(taken) {
             return Err(Reason::Ports);
         }
         resources::check(self.snapshot, &self.wants, node, load)?;
+        if !self.pod.volumes.is_empty() {
+            self.choose_volumes(node)?;
+        }
         state.spread.check(self.snapshot, node)?;
         state.peers.check(self.snapshot, self.pod, node)
+    }
+
+    /// What becomes of the pod's claims on a node.
+    pub(crate) fn choose_volumes(&self, node: Node) -> Result<Vec<Choice>, Reason> {
+        let view = self.snapshot.nodes[node].as_ref();
+        let labels = view.map(|view| &view.labels);
+        self.pod.volumes.choose(self.snapshot.name(node), labels.unwrap_or(&Labels::new()))
     }
 
     fn check_with_nominated(&self, node: Node, state: &State<'a>) -> Result<(), Reason> {

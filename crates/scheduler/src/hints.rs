@@ -24,6 +24,10 @@ pub enum Event<'a> {
     },
     /// A pod that was on a node, or had room kept there, is gone.
     PodGone(&'a Pod),
+    /// A claim is new or has changed: its namespace and its name.
+    Claim(&'a str, &'a str),
+    /// A volume or a class is new or has changed.
+    Storage,
 }
 
 /// Whether a pod that these plugins rejected should be tried again. A change of the pod itself always is a reason to, if
@@ -48,6 +52,7 @@ fn helps(plugin: Plugin, pod: &Pod, event: Event<'_>) -> bool {
         Plugin::NodeAffinity => node_turns(event, |node| required(pod, node)),
         Plugin::NodePorts => ports(pod, event),
         Plugin::NodeResourcesFit => resources(pod, event),
+        Plugin::VolumeBinding => volumes(pod, event),
         Plugin::PodTopologySpread => spread(pod, event),
         Plugin::InterPodAffinity => peers(pod, event),
         Plugin::NodeResourcesBalancedAllocation | Plugin::ImageLocality => false,
@@ -72,14 +77,25 @@ fn ports(pod: &Pod, event: Event<'_>) -> bool {
     match event {
         Event::Node { old, .. } => old.is_none(),
         Event::PodGone(gone) => gone.ports.iter().any(|port| pod.ports.iter().any(|wanted| wanted.conflicts(port))),
-        Event::PodPlaced(_) | Event::PodChanged { .. } => false,
+        Event::PodPlaced(_) | Event::PodChanged { .. } | Event::Claim(..) | Event::Storage => false,
+    }
+}
+
+fn volumes(pod: &Pod, event: Event<'_>) -> bool {
+    match event {
+        Event::Claim(namespace, name) => {
+            pod.peer.namespace == namespace && pod.claims.iter().any(|claim| claim.name == name)
+        }
+        Event::Storage => true,
+        Event::Node { old, new } => old.is_none_or(|old| old.labels != new.labels),
+        Event::PodPlaced(_) | Event::PodChanged { .. } | Event::PodGone(_) => false,
     }
 }
 
 fn resources(pod: &Pod, event: Event<'_>) -> bool {
     match event {
         Event::PodGone(_) => true,
-        Event::PodPlaced(_) => false,
+        Event::PodPlaced(_) | Event::Claim(..) | Event::Storage => false,
         Event::PodChanged { old, new } => {
             pod.requests.iter().any(|(name, amount)| *amount > 0 && of(&new.requests, name) < of(&old.requests, name))
         }
@@ -105,6 +121,7 @@ fn spread(pod: &Pod, event: Event<'_>) -> bool {
     };
     match event {
         Event::PodPlaced(other) | Event::PodGone(other) => counted(other),
+        Event::Claim(..) | Event::Storage => false,
         Event::PodChanged { old, new } => {
             counted(old) != counted(new) || counted(new) && old.terminating != new.terminating
         }
@@ -128,6 +145,7 @@ fn peers(pod: &Pod, event: Event<'_>) -> bool {
     let is_repelled = |other: &Pod| other.peer.terms.anti.iter().any(|term| one(term, &pod.peer));
     match event {
         Event::PodPlaced(other) => attracts(other),
+        Event::Claim(..) | Event::Storage => false,
         Event::PodGone(other) => repels(other) || is_repelled(other),
         Event::PodChanged { old, new } => !attracts(old) && attracts(new) || repels(old) && !repels(new),
         Event::Node { old: None, new } => {

@@ -21,6 +21,7 @@ pub mod queue;
 mod schedule;
 mod snapshot;
 mod view;
+pub mod volumes;
 
 pub use outcome::{Plugin, Reason, Unschedulable, Verdict};
 pub use preempt::{Budget, NoPreemption, Preemption, preempt};

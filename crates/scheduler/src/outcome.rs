@@ -17,6 +17,7 @@ pub enum Plugin {
     NodeAffinity,
     NodePorts,
     NodeResourcesFit,
+    VolumeBinding,
     PodTopologySpread,
     InterPodAffinity,
     NodeResourcesBalancedAllocation,
@@ -39,6 +40,12 @@ pub enum Reason {
         /// The node could not hold the pod even if it were empty.
         hopeless: bool,
     },
+    /// A claim is bound to a volume that is not there.
+    VolumeMissing,
+    /// A volume of the pod is somewhere else.
+    VolumeElsewhere,
+    /// No volume is free here, and none is made.
+    NoVolume,
     SpreadSkew,
     SpreadLabel,
     Affinity,
@@ -55,6 +62,7 @@ impl Reason {
             Self::NodeAffinity | Self::NotListed => Plugin::NodeAffinity,
             Self::Ports => Plugin::NodePorts,
             Self::Resources { .. } => Plugin::NodeResourcesFit,
+            Self::VolumeMissing | Self::VolumeElsewhere | Self::NoVolume => Plugin::VolumeBinding,
             Self::SpreadSkew | Self::SpreadLabel => Plugin::PodTopologySpread,
             Self::Affinity | Self::AntiAffinity | Self::ExistingAntiAffinity => Plugin::InterPodAffinity,
         }
@@ -79,6 +87,9 @@ impl Reason {
             Self::NotListed => "node(s) didn't satisfy plugin(s) [NodeAffinity]",
             Self::Ports => "node(s) didn't have free ports for the requested pod ports",
             Self::Resources { lacking, .. } => return lacking_texts(lacking, pod),
+            Self::VolumeMissing => "node(s) unavailable due to one or more pvc(s) bound to non-existent pv(s)",
+            Self::VolumeElsewhere => "node(s) didn't match PersistentVolume's node affinity",
+            Self::NoVolume => "node(s) didn't find available persistent volumes to bind",
             Self::SpreadSkew => "node(s) didn't match pod topology spread constraints",
             Self::SpreadLabel => "node(s) didn't match pod topology spread constraints (missing required label)",
             Self::Affinity => "node(s) didn't match pod affinity rules",
@@ -107,7 +118,7 @@ pub(crate) enum Why {
     Gated(Vec<Str>),
     NoNodes,
     /// The pod alone says so, whatever the nodes are.
-    Pod(&'static str),
+    Pod(Plugin, String),
     Nodes {
         rejected: Vec<(Node, Reason)>,
         texts: BTreeMap<String, usize>,
@@ -138,7 +149,7 @@ impl Unschedulable {
         match &self.why {
             Why::Gated(_) => BTreeSet::from([Plugin::SchedulingGates]),
             Why::NoNodes => BTreeSet::new(),
-            Why::Pod(_) => BTreeSet::from([Plugin::NodeAffinity]),
+            Why::Pod(plugin, _) => BTreeSet::from([*plugin]),
             Why::Nodes { rejected, .. } => rejected.iter().map(|(_, reason)| reason.plugin()).collect(),
         }
     }
@@ -149,7 +160,7 @@ impl Unschedulable {
         match &self.why {
             Why::Gated(gates) => format!("waiting for scheduling gates: [{}]", gates.join(" ")),
             Why::NoNodes => "no nodes available to schedule pods".to_owned(),
-            Why::Pod(text) => format!("0/{nodes} nodes are available: {text}."),
+            Why::Pod(_, text) => format!("0/{nodes} nodes are available: {text}."),
             Why::Nodes { texts, .. } => histogram(nodes, texts),
         }
     }
@@ -158,7 +169,7 @@ impl Unschedulable {
     pub fn text_with(&self, preemption: &crate::preempt::NoPreemption) -> String {
         match &self.why {
             Why::Gated(_) | Why::NoNodes => self.text(),
-            Why::Pod(_) | Why::Nodes { .. } => format!("{} preemption: {preemption}", self.text()),
+            Why::Pod(..) | Why::Nodes { .. } => format!("{} preemption: {preemption}", self.text()),
         }
     }
 }

@@ -10,6 +10,7 @@ use crate::plugins::node_affinity::{self, Listed};
 use crate::plugins::{images, peers, resources, spread_score, taints};
 use crate::snapshot::{Node, Snapshot};
 use crate::view::Pod;
+use crate::volumes::Choice;
 
 /// A plugin's share of a node's score, with its weight.
 pub type NodeScore = (Plugin, i64);
@@ -22,6 +23,8 @@ pub struct Placement {
     pub scores: Vec<NodeScore>,
     /// How many nodes could take the pod.
     pub feasible: usize,
+    /// What becomes there of claims that wait for the pod.
+    pub volumes: Vec<Choice>,
 }
 
 /// The best node for a pod. Among equals, `seed` decides.
@@ -33,12 +36,17 @@ pub fn schedule(snapshot: &Snapshot, pod: &Pod, seed: u64) -> Result<Placement, 
         return Err(Unschedulable::of_nodes(pod, snapshot.node_count, rejected));
     }
     if let [only] = feasible[..] {
-        return Ok(Placement { node: snapshot.name(only).into(), scores: Vec::new(), feasible: 1 });
+        return Ok(placement(&filter, only, Vec::new(), 1));
     }
     let columns = scores(&filter, &feasible);
     let best = best(snapshot, &columns, &feasible, seed);
     let scores = columns.iter().map(|(plugin, column)| (*plugin, column[best])).collect();
-    Ok(Placement { node: snapshot.name(feasible[best]).into(), scores, feasible: feasible.len() })
+    Ok(placement(&filter, feasible[best], scores, feasible.len()))
+}
+
+fn placement(filter: &Filter<'_>, node: Node, scores: Vec<NodeScore>, feasible: usize) -> Placement {
+    let volumes = filter.choose_volumes(node).expect("a node that cannot take the pod's volumes is not feasible");
+    Placement { node: filter.snapshot.name(node).into(), scores, feasible, volumes }
 }
 
 /// What every node says, ordered by name.
@@ -70,9 +78,15 @@ fn sift(filter: &Filter<'_>) -> Result<Sifted, Unschedulable> {
     if snapshot.node_count == 0 {
         return Err(nowhere(Why::NoNodes));
     }
+    let listed = filter.listed();
+    if let (Some(text), false) = (&pod.volumes.refused, listed == Listed::Conflict) {
+        return Err(nowhere(Why::Pod(Plugin::VolumeBinding, text.clone())));
+    }
     let mut rejected = Vec::new();
-    let asked: Vec<Node> = match filter.listed() {
-        Listed::Conflict => return Err(nowhere(Why::Pod("pod affinity terms conflict"))),
+    let asked: Vec<Node> = match listed {
+        Listed::Conflict => {
+            return Err(nowhere(Why::Pod(Plugin::NodeAffinity, "pod affinity terms conflict".to_owned())));
+        }
         Listed::All => snapshot.live().collect(),
         Listed::Only(nodes) => {
             let others = snapshot.live().filter(|node| nodes.binary_search(node).is_err());

@@ -7,6 +7,8 @@ use corten_apimachinery::selector::label::Requirement;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value::Str;
 
+use crate::volumes::{PodClaim, PodVolumes};
+
 /// Labels, sorted by key.
 pub type Labels = Vec<(Str, Str)>;
 
@@ -39,6 +41,9 @@ pub struct Pod {
     pub spread: Vec<Spread>,
     /// The pods of the same services and the same owner, for the spreading of pods that ask for none.
     pub siblings: Option<LabelSelector>,
+    /// The persistent volumes that it names, and what those ask of a node, as far as somebody has gathered that.
+    pub claims: Vec<PodClaim>,
+    pub volumes: PodVolumes,
     /// Images of containers and of volumes, with a tag, once for each use.
     pub images: Vec<Str>,
     /// Containers and init containers.
@@ -131,7 +136,7 @@ pub struct NodeTerm {
 }
 
 impl NodeTerm {
-    fn matches(&self, node: &str, labels: &Labels) -> bool {
+    pub(crate) fn matches(&self, node: &str, labels: &Labels) -> bool {
         let empty = self.labels.is_empty() && self.names.is_empty();
         !empty
             && !self.invalid

@@ -21,8 +21,14 @@ const NOTE_MAX: usize = 1024;
 impl Binder {
     pub(super) async fn carry_out(&self, decision: &Decision) -> Result<(), Error> {
         match &decision.what {
-            What::Bind(node) => {
-                self.bind(&decision.seen, node).await;
+            What::Bind(node, choices) => {
+                match self.bind_claims(&decision.seen, choices, node).await {
+                    Ok(()) => self.bind(&decision.seen, node).await,
+                    Err(error) => {
+                        self.not_bound(&decision.seen, format!("running PreBind plugin \"VolumeBinding\": {error}"));
+                    }
+                }
+                self.state().take_back(choices);
                 Ok(())
             }
             What::Reject(rejection) => self.reject(&decision.seen, rejection).await,
@@ -44,12 +50,16 @@ impl Binder {
             Err(error) => {
                 tracing::debug!(pod = %head.key(), node, %error, "a pod could not be bound");
                 let text = format!("running Bind plugin \"DefaultBinder\": {error}");
-                let key = self.state().not_bound(seen, text, self.clock.now_ms());
-                self.mark(super::pass());
-                if let Some(key) = key {
-                    self.mark(key);
-                }
+                self.not_bound(seen, text);
             }
+        }
+    }
+
+    fn not_bound(&self, seen: &Arc<Held<PodSeen>>, text: String) {
+        let key = self.state().not_bound(seen, text, self.clock.now_ms());
+        self.mark(super::pass());
+        if let Some(key) = key {
+            self.mark(key);
         }
     }
 

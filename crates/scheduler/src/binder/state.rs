@@ -7,6 +7,7 @@ use corten_apimachinery::selector::LabelSelector;
 use corten_apimachinery::value::Str;
 use corten_client::cache::{Held, Key};
 
+use super::storage;
 use super::views::{NodeSeen, PodSeen};
 use super::waiting::Waiting;
 use crate::hints::Event;
@@ -14,6 +15,7 @@ use crate::preempt::{Budget, NoPreemption, preempt};
 use crate::schedule::schedule;
 use crate::snapshot::{NodeChange, Snapshot};
 use crate::view::{Labels, Pod};
+use crate::volumes::{Choice, PodVolumes};
 
 /// Pods that name another one are another scheduler's.
 pub(super) const NAME: &str = "default-scheduler";
@@ -32,8 +34,8 @@ pub(super) struct Decision {
 }
 
 pub(super) enum What {
-    /// To this node.
-    Bind(Str),
+    /// To this node, once its claims are bound in this way.
+    Bind(Str, Vec<Choice>),
     Reject(Rejection),
 }
 
@@ -53,12 +55,18 @@ pub(super) trait Surroundings {
     /// The selector of the pod's siblings.
     fn siblings(&self, pod: &Held<PodSeen>, decoded: &Pod) -> Option<LabelSelector>;
     fn budgets(&self) -> Vec<Budget>;
+    /// What the pod's claims ask of nodes.
+    fn volumes(&self, pod: &Pod, promised: &Promised) -> PodVolumes;
 }
+
+/// Volumes that decisions have given to claims, by name, with the claim's UID, until that is seen.
+pub(super) type Promised = HashMap<Str, Str, ahash::RandomState>;
 
 #[derive(Default)]
 pub(super) struct State {
     pub(super) snapshot: Snapshot,
     waiting: Waiting,
+    pub(super) promised: Promised,
     decisions: HashMap<Key, Arc<Decision>, ahash::RandomState>,
 }
 
@@ -157,10 +165,15 @@ impl State {
         if let Some(siblings) = around.siblings(&seen, &pod) {
             Arc::make_mut(&mut pod).siblings = Some(siblings);
         }
+        if !pod.claims.is_empty() {
+            let volumes = around.volumes(&pod, &self.promised);
+            Arc::make_mut(&mut pod).volumes = volumes;
+        }
         let what = match schedule(&self.snapshot, &pod, seed) {
             Ok(placement) => {
                 self.snapshot.assume(&pod, &placement.node);
-                What::Bind(placement.node)
+                self.promised.extend(storage::promised(&placement.volumes));
+                What::Bind(placement.node, placement.volumes)
             }
             Err(failure) => {
                 self.waiting.rejected(&pod.uid, failure.plugins(), now_ms);
@@ -218,6 +231,16 @@ impl State {
         Some(self.note(Decision { seen: seen.clone(), what: What::Reject(rejection) }))
     }
 
+    /// A claim, a volume or a class has changed.
+    pub(super) fn happened(&mut self, event: Event<'_>, now_ms: i64) {
+        self.waiting.happened(event, now_ms);
+    }
+
+    /// What was promised to these claims may go to others.
+    pub(super) fn take_back(&mut self, choices: &[Choice]) {
+        self.promised.retain(|_, claim| !choices.iter().any(|choice| choice.claim_uid == *claim));
+    }
+
     /// When there may be something to decide without any event.
     pub(super) fn next_ms(&self) -> Option<i64> {
         self.waiting.next_ms()
@@ -234,6 +257,10 @@ mod tests {
     struct Alone;
 
     impl Surroundings for Alone {
+        fn volumes(&self, _: &Pod, _: &Promised) -> PodVolumes {
+            PodVolumes::default()
+        }
+
         fn siblings(&self, _: &Held<PodSeen>, _: &Pod) -> Option<LabelSelector> {
             None
         }
@@ -263,7 +290,7 @@ mod tests {
         let Some(key) = state.decide(&Alone, 1, now_ms) else { return "nothing".to_owned() };
         let decision = state.decision(&key).expect("it was just taken");
         let text = match &decision.what {
-            What::Bind(node) => format!("{} to {node}", key.name),
+            What::Bind(node, _) => format!("{} to {node}", key.name),
             What::Reject(rejection) => {
                 let names: Vec<&str> = rejection.victims.iter().map(|victim| victim.name.as_str()).collect();
                 let nominated = rejection.nominate.as_deref().unwrap_or("-");
