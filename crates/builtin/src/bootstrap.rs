@@ -17,6 +17,7 @@ pub(crate) use network::follow;
 use crate::lookup::{NAMESPACES, PRIORITY_CLASSES, Resource};
 
 const INGRESS_CLASSES: Resource = Resource { group: "networking.k8s.io", plural: "ingressclasses" };
+const STORAGE_CLASSES: Resource = Resource { group: "storage.k8s.io", plural: "storageclasses" };
 const FLOW_SCHEMAS: Resource = Resource { group: "flowcontrol.apiserver.k8s.io", plural: "flowschemas" };
 const PRIORITY_LEVELS: Resource =
     Resource { group: "flowcontrol.apiserver.k8s.io", plural: "prioritylevelconfigurations" };
@@ -51,6 +52,7 @@ pub fn objects() -> Vec<(Resource, Value)> {
         class("system-node-critical", SYSTEM_CRITICAL + 1000, node),
         class("system-cluster-critical", SYSTEM_CRITICAL, cluster),
         ingress_class(),
+        storage_class(),
         priority_level("exempt", exempt),
         priority_level("catch-all", catch_all),
         flow_schema("exempt", 1, None, &["system:masters"]),
@@ -66,6 +68,20 @@ fn ingress_class() -> (Resource, Value) {
     let metadata = class.as_object_mut().and_then(|class| class.get_mut("metadata")).and_then(Value::as_object_mut);
     metadata.expect("every object has metadata").insert("annotations", annotations);
     (INGRESS_CLASSES, class)
+}
+
+/// The class of claims that name none: a disk of the size that is asked for, on the node that their first pod goes to.
+fn storage_class() -> (Resource, Value) {
+    let fields = [
+        ("provisioner", "local.corten.dev".into()),
+        ("reclaimPolicy", "Delete".into()),
+        ("volumeBindingMode", "WaitForFirstConsumer".into()),
+        ("allowVolumeExpansion", true.into()),
+    ];
+    let mut class = object("storage.k8s.io/v1", "StorageClass", "local", fields);
+    let annotations = value!({"storageclass.kubernetes.io/is-default-class": "true"});
+    class.object_entry("metadata").insert("annotations", annotations);
+    (STORAGE_CLASSES, class)
 }
 
 fn object<const N: usize>(version: &str, kind: &str, name: &str, fields: [(&str, Value); N]) -> Value {

@@ -17,6 +17,7 @@ pub mod endpoint_slice_mirroring;
 pub mod endpoints;
 pub mod garbage;
 pub mod job;
+pub mod local_provisioner;
 mod name_hash;
 pub mod namespace;
 mod node;
@@ -33,6 +34,8 @@ pub mod stateful_set;
 pub mod taint_eviction;
 pub mod token_cleaner;
 pub mod ttl_after_finished;
+pub mod volume_binder;
+pub mod volume_expansion;
 pub mod volume_protection;
 
 /// What every controller stands on.

@@ -9,8 +9,9 @@ use corten_controllers::certificate::Signer;
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
     Base, certificate, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
-    garbage, job, namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca, service_account, stateful_set,
-    taint_eviction, token_cleaner, ttl_after_finished, volume_protection,
+    garbage, job, local_provisioner, namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca,
+    service_account, stateful_set, taint_eviction, token_cleaner, ttl_after_finished, volume_binder, volume_expansion,
+    volume_protection,
 };
 use corten_scheduler::binder;
 use futures_util::future::join_all;
@@ -56,6 +57,9 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         node_ipam::controller(&base, settings.pods),
         taint_eviction::controller(&base),
         pod_gc::controller(&base),
+        volume_binder::controller(&base),
+        local_provisioner::controller(&base),
+        volume_expansion::controller(&base),
         volume_protection::claims(&base),
         volume_protection::volumes(&base),
         job::controller(&base),

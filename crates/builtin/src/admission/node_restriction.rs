@@ -65,6 +65,8 @@ impl NodeRestriction {
             (("", "nodes"), _) => of_node(request, node).map_err(refuse),
             (("", "persistentvolumeclaims"), "status") => claim_status(request, node).map_err(refuse),
             (("", "persistentvolumeclaims"), _) => Err(refuse("may only update PVC status".to_owned())),
+            (("", "persistentvolumes"), "") => disk(request, node).map_err(refuse),
+            (("", "persistentvolumes"), _) => Err(refuse("may only update volumes of its own disks".to_owned())),
             (("", "serviceaccounts"), "token") if request.operation == Operation::Create => {
                 self.token(request, node).await
             }
@@ -355,6 +357,27 @@ fn claim_status(request: &AdmissionRequest, node: &str) -> Result<(), String> {
         false => Err(format!(
             "node {node:?} is not allowed to update fields other than status.quantity and status.conditions"
         )),
+    }
+}
+
+/// A node may let go of a volume that is a disk of its own, and nothing else of volumes.
+fn disk(request: &AdmissionRequest, node: &str) -> Result<(), String> {
+    let old = request.old.as_deref().filter(|_| request.operation == Operation::Update);
+    let own = old.filter(|old| {
+        let csi = |path: &[&str]| old.at(&["spec", "csi"]).map_or("", |csi| csi.str_at(path));
+        csi(&["driver"]) == "local.corten.dev" && csi(&["volumeAttributes", "corten.dev/node"]) == node
+    });
+    let Some(own) = own else { return Err(format!("node {node:?} may only update volumes of its own disks")) };
+    let rest = |volume: &Value| {
+        let mut volume = volume.clone();
+        for field in ["resourceVersion", "managedFields", "finalizers"] {
+            volume.object_entry("metadata").remove(field);
+        }
+        volume
+    };
+    match rest(&request.object) == rest(own) {
+        true => Ok(()),
+        false => Err(format!("node {node:?} may only update metadata.finalizers of volumes")),
     }
 }
 

@@ -20,6 +20,11 @@ ClusterRole corten:edge
 ClusterRoleBinding corten:edge
   to ClusterRole corten:edge
   for Group corten:edges
+ClusterRole corten:disks
+  get,list,watch,update persistentvolumes in \"\"
+ClusterRoleBinding corten:disks
+  to ClusterRole corten:disks
+  for Group system:nodes
 ClusterRole corten:certificates
   approve signers in certificates.k8s.io named kubernetes.io/kubelet-serving,corten.dev/edge
   sign signers in certificates.k8s.io named corten.dev/edge
