@@ -1,5 +1,6 @@
 //! The deeds that a plan asks for, carried out: each is one future that ends in one outcome, which goes back to the loop.
 
+pub(crate) mod claims;
 mod image;
 mod start;
 
@@ -28,7 +29,7 @@ use crate::host_port::host_ports;
 use crate::pod::Pod;
 use crate::qos;
 use crate::sources::{Reference, Sources, of_volume};
-use crate::volumes::{self, Tokens, token_keys};
+use crate::volumes::{self, Claims, Tokens, token_keys};
 
 pub(crate) use start::{NotStarted, Started, message, start};
 
@@ -74,6 +75,8 @@ pub(crate) async fn prepare_volumes(of: Subjected, only_following: bool) -> Resu
     let wanted = of.pod().spec_list("volumes").iter().filter(|volume| !only_following || volumes::follows(volume));
     let references = wanted.flat_map(of_volume).collect();
     let sources = of.sources(references).await.map_err(|error| Chain(&error).to_string())?;
+    let claims = if only_following { Claims::new() } else { claims::read(&of).await? };
+    let (told, bound) = (of.clone(), claims.clone());
     let made = blocking(move || {
         let settings = &of.ground.parts.settings;
         make_dir(&settings.pod_dir(of.pod().uid()))?;
@@ -82,8 +85,8 @@ pub(crate) async fn prepare_volumes(of: Subjected, only_following: bool) -> Resu
                 continue;
             }
             let stamp = format!("{:016x}", of.ground.parts.random.next_u64());
-            let making =
-                volumes::Making { settings, subject: of.subject(), sources: &sources, tokens: &tokens, stamp: &stamp };
+            let (subject, sources, tokens, claims) = (of.subject(), &sources, &tokens, &claims);
+            let making = volumes::Making { settings, subject, sources, tokens, claims, stamp: &stamp };
             if let Err(error) = volumes::prepare(making, volume) {
                 let name = volume.str_at(&["name"]);
                 return Ok(Err(format!("MountVolume.SetUp failed for volume {name:?} : {}", Chain(&error))));
@@ -91,7 +94,8 @@ pub(crate) async fn prepare_volumes(of: Subjected, only_following: bool) -> Resu
         }
         Ok(Ok(()))
     });
-    made.await.unwrap_or_else(|error| Err(format!("error making pod data directories: {error}")))
+    made.await.unwrap_or_else(|error| Err(format!("error making pod data directories: {error}")))?;
+    claims::tell_sizes(&told, &bound).await.map_err(|error| Chain(&error).to_string())
 }
 
 async fn tokens(of: &Subjected) -> Result<Tokens, Error> {

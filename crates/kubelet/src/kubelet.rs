@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use corten_apimachinery::value::{Str, Value};
 use corten_client::cache::Key;
+use corten_client::controller::{Driver, Leadership};
 use corten_client::informer::{Informer, Scope};
 use corten_client::{Error, Resource};
 use corten_runtime::engine::{self, EngineError, Exit, PodState};
@@ -27,7 +28,7 @@ use crate::plan::plan;
 use crate::pod::Pod;
 use crate::reading::Reading;
 use crate::worker::{Outcome, Worker};
-use crate::{admission, logs, node};
+use crate::{admission, disks, logs, node};
 use sources::Followed;
 use strays::Strays;
 
@@ -88,6 +89,10 @@ pub async fn start(parts: Parts) -> Result<Reading, StartError> {
     let reading = kubelet.reading.clone();
     let (engine, clock) = (kubelet.ground.parts.engine.clone(), kubelet.ground.parts.clock.clone());
     tasks.spawn("log rotation", logs::rotate(reading.clone(), engine, clock, tasks.stopped()));
+    let parts = &kubelet.ground.parts;
+    let (clock, random, leadership) = (parts.clock.clone(), parts.random.clone(), Leadership::alone());
+    let driver = Driver { clock, random, tasks: tasks.clone(), leadership };
+    disks::controller(&parts.settings, &parts.client, &parts.informers).run(&driver);
     let stopped = tasks.stopped();
     tasks.spawn("kubelet", kubelet.run(stopped));
     Ok(reading)

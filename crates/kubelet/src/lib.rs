@@ -10,6 +10,7 @@ pub mod allowance;
 pub mod backoff;
 pub mod container;
 mod deed;
+mod disks;
 mod drain;
 pub mod env;
 pub mod fields;

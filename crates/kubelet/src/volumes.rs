@@ -4,6 +4,9 @@
 //! Secret reaches a disk. Everything here is safe to repeat.
 
 mod atomic;
+mod claimed;
+mod disk;
+mod mounts;
 mod ownership;
 mod payload;
 mod sub_path;
@@ -26,6 +29,11 @@ use crate::paths::in_memory;
 use crate::pod::{Container, Pod};
 use crate::settings::Settings;
 use crate::sources::{SourceError, Sources};
+pub use claimed::{
+    Claimed, Claims, DRIVER, NODE_ATTRIBUTE, bound_volume, capacity, check_bound, claim_name, disk_node,
+};
+pub(crate) use disk::{Disk, DiskError, shown_bytes};
+use mounts::{is_mount, mounts_below};
 pub use payload::{TokenKey, Tokens, fs_user, token_keys};
 
 /// Room for what comes from objects, for all pods of the node.
@@ -41,6 +49,8 @@ pub enum VolumeError {
     HostPath { path: String, wanted: &'static str },
     #[error("{0}")]
     Unsupported(String),
+    #[error(transparent)]
+    Disk(#[from] DiskError),
     #[error("failed to prepare subPath for volumeMount {volume:?} of container {container:?}")]
     SubPath {
         volume: String,
@@ -63,6 +73,7 @@ pub struct Making<'a> {
     pub subject: Subject<'a>,
     pub sources: &'a Sources,
     pub tokens: &'a Tokens,
+    pub claims: &'a Claims,
     /// Different at every call: names what is written now.
     pub stamp: &'a str,
 }
@@ -70,6 +81,11 @@ pub struct Making<'a> {
 /// Whether a volume's content follows other objects, or the pod's own metadata.
 pub fn follows(volume: &Value) -> bool {
     in_memory(volume) && volume.get("emptyDir").is_none_or(Value::is_null)
+}
+
+/// Whether a volume is another object's, by a claim.
+fn is_claimed(volume: &Value) -> bool {
+    ["persistentVolumeClaim", "ephemeral"].iter().any(|field| volume.get(field).is_some_and(|source| !source.is_null()))
 }
 
 /// Makes a volume, or makes it true again.
@@ -82,6 +98,8 @@ pub fn prepare(making: Making<'_>, volume: &Value) -> Result<(), VolumeError> {
         host_path(volume, &path)
     } else if given("emptyDir") {
         empty_dir(making, volume, &path, group)
+    } else if is_claimed(volume) {
+        claimed::prepare(making, volume, &path, group)
     } else if follows(volume) {
         let payload = payload::payload(making.subject, making.sources, making.tokens, volume)?;
         ensure_memory(making.settings)?;
@@ -100,7 +118,8 @@ pub fn are_lost(settings: &Settings, pod: Pod<'_>, container: Container<'_>) -> 
     let mut volumes = mounts.filter_map(|mount| pod.volume(mount.str_at(&["name"])));
     volumes.any(|volume| {
         let of_host = volume.get("hostPath").is_some_and(|source| !source.is_null());
-        !of_host && !settings.volume_path(pod.uid(), volume).exists()
+        let path = settings.volume_path(pod.uid(), volume);
+        !of_host && (!path.exists() || is_claimed(volume) && !is_mount(&path))
     })
 }
 
@@ -183,32 +202,14 @@ fn mount_tmpfs(path: &Path, options: &str) -> Result<(), VolumeError> {
         .map_err(VolumeError::io("cannot mount a memory file system at", path))
 }
 
-/// Something is mounted at a path.
-fn is_mount(path: &Path) -> bool {
-    mounts_below(path).is_ok_and(|mounts| mounts.iter().any(|mounted| Path::new(mounted) == path))
-}
-
-/// Mount points at and below a path, the innermost first.
-fn mounts_below(path: &Path) -> io::Result<Vec<String>> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
-    let points = table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    let mut below: Vec<String> = points.filter(|point| Path::new(point).starts_with(path)).collect();
-    below.reverse();
-    Ok(below)
-}
-
-/// Mount points write space, tab, newline and backslash in octal, proc_pid_mountinfo(5).
-fn unescape(text: &str) -> String {
-    [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-        .iter()
-        .fold(text.to_owned(), |text, (code, plain)| text.replace(code, plain))
-}
-
 /// Takes away everything that a pod has on this node, logs and what its hostPath volumes show excepted.
 pub fn remove(settings: &Settings, uid: &str) -> io::Result<()> {
     for dir in [settings.memory().join(uid), settings.pod_dir(uid)] {
         for point in mounts_below(&dir)? {
-            unmount(&*point, UnmountFlags::DETACH)?;
+            unmount(&point, UnmountFlags::DETACH)?;
+            // What is below a mount that stays is not the pod's to take away: a folder that still is one cannot go.
+            let gone = if point.is_dir() { fs::remove_dir(&point) } else { fs::remove_file(&point) };
+            gone?;
         }
         match fs::remove_dir_all(&dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -12,7 +12,12 @@ use rustix::mount::{MoveMountFlags, OpenTreeFlags, UnmountFlags, move_mount, ope
 /// Mounts `volume`/`sub` at `at`, which is made. A part that is missing becomes a folder.
 pub(super) fn bind(volume: &Path, sub: &str, at: &Path) -> io::Result<()> {
     let part = open(volume, Path::new(sub))?;
-    let is_dir = FileType::from_raw_mode(fstat(&part)?.st_mode) == FileType::Directory;
+    show(&part, at)
+}
+
+/// Mounts what was opened, a folder or a file, at a path, which is made.
+pub(super) fn show(part: &OwnedFd, at: &Path) -> io::Result<()> {
+    let is_dir = FileType::from_raw_mode(fstat(part)?.st_mode) == FileType::Directory;
     clear(at)?;
     let parent = at.parent().unwrap_or(at);
     fs::create_dir_all(parent)?;
@@ -22,7 +27,7 @@ pub(super) fn bind(volume: &Path, sub: &str, at: &Path) -> io::Result<()> {
         fs::File::create(at)?;
     }
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    let tree = open_tree(&part, "", flags)?;
+    let tree = open_tree(part, "", flags)?;
     move_mount(&tree, "", CWD, at, MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)?;
     Ok(())
 }

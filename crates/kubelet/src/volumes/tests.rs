@@ -125,7 +125,8 @@ fn a_pods_volumes_go_with_it() {
     let subject = Subject { pod: Pod(&pod), addresses: &[], host_addresses: &[], allocatable: &Value::Null };
     let (sources, tokens) = (sources("1"), Tokens::new());
     for stamp in ["1", "2"] {
-        let making = Making { settings: &settings, subject, sources: &sources, tokens: &tokens, stamp };
+        let making =
+            Making { settings: &settings, subject, sources: &sources, tokens: &tokens, claims: &Claims::new(), stamp };
         for volume in &volumes {
             prepare(making, volume).expect("it is made");
         }
@@ -151,7 +152,14 @@ fn pods_that_start_side_by_side_share_one_memory() {
             let volume = value!({"name": "map", "configMap": {"name": "m"}});
             let pod = value!({"metadata": {"name": "p", "uid": (uid.to_string())}, "spec": {"volumes": [volume]}});
             let subject = Subject { pod: Pod(&pod), addresses: &[], host_addresses: &[], allocatable: &Value::Null };
-            let making = Making { settings: &settings, subject, sources: &sources, tokens: &tokens, stamp: "1" };
+            let making = Making {
+                settings: &settings,
+                subject,
+                sources: &sources,
+                tokens: &tokens,
+                claims: &Claims::new(),
+                stamp: "1",
+            };
             ready.wait();
             prepare(making, &Pod(&pod).spec_list("volumes")[0]).expect("it is made");
         };
@@ -183,4 +191,104 @@ fn a_volume_that_is_gone_is_noticed_by_who_mounts_it() {
     assert_eq!((lost("with"), lost("without")), (true, false));
     make_dir(&settings.pod_dir("1").join("volumes/disk"), 0o777).expect("it is made");
     assert_eq!((lost("with"), lost("without")), (false, false));
+}
+
+/// A container changes its volume as it likes; a part of it is never something outside.
+#[test]
+fn a_hostile_link_in_a_volume_leads_nowhere() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (volume, outside, at) = (dir.path().join("v"), dir.path().join("secret"), dir.path().join("at"));
+    fs::create_dir_all(volume.join("inner")).expect("a folder");
+    fs::create_dir(&outside).expect("a folder");
+    fs::write(outside.join("key"), "secret").expect("written");
+    let link = |name: &str, target: &Path| std::os::unix::fs::symlink(target, volume.join(name)).expect("linked");
+    link("up", Path::new("../secret"));
+    link("absolute", &outside);
+    link("proc", Path::new("/proc/self/root"));
+    link("good", Path::new("inner"));
+    for part in ["up", "absolute", "proc", "up/key", "absolute/key", "proc/etc", "../secret", "/etc"] {
+        sub_path::bind(&volume, part, &at).expect_err(part);
+        assert!(mounts_below(&at).expect("a table").is_empty() && !at.exists(), "{part}");
+    }
+    // A part that is not there is made below the volume, not where a link leads.
+    sub_path::bind(&volume, "absolute/new/folder", &at).expect_err("the link leads out");
+    assert!(!outside.join("new").exists());
+    sub_path::bind(&volume, "good", &at).expect("it stays inside");
+    fs::write(at.join("x"), "").expect("written");
+    assert!(volume.join("inner/x").exists());
+    unmount(&at, UnmountFlags::DETACH).expect("it is mounted");
+}
+
+/// Another pod of the volume may put a link where a folder was, while the volume is given to a group.
+#[test]
+fn giving_a_volume_away_follows_no_link() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (volume, outside) = (dir.path().join("v"), dir.path().join("outside"));
+    fs::create_dir_all(volume.join("a/b")).expect("folders");
+    fs::create_dir(&outside).expect("a folder");
+    fs::write(outside.join("f"), "").expect("written");
+    fs::write(volume.join("a/b/f"), "").expect("written");
+    std::os::unix::fs::symlink(&outside, volume.join("a/link")).expect("linked");
+    let before = [outside.clone(), outside.join("f")].map(|path| fs::metadata(path).expect("it is there"));
+    assert!(!ownership::is_given(&volume, 4321, false).expect("asked"));
+    ownership::give(&volume, 4321, false).expect("given");
+    assert!(ownership::is_given(&volume, 4321, false).expect("asked"));
+    for (path, mode) in [("a", 0o2770), ("a/b", 0o2770), ("a/b/f", 0o660)] {
+        let meta = fs::metadata(volume.join(path)).expect("it is there");
+        assert_eq!((meta.gid(), meta.mode() & mode), (4321, mode), "{path}");
+    }
+    let after = [outside.clone(), outside.join("f")].map(|path| fs::metadata(path).expect("it is there"));
+    for (before, after) in before.iter().zip(&after) {
+        assert_eq!((before.gid(), before.mode()), (after.gid(), after.mode()));
+    }
+}
+
+/// Claims: a disk of this node, read-only where the pod says so, one of another node, and a folder of the host.
+#[test]
+fn claimed_volumes_are_mounted_and_go_with_their_pod() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let settings = settings(dir.path());
+    let disk = |node: &str| {
+        let csi = value!({"driver": DRIVER, "volumeAttributes": {"corten.dev/node": node}});
+        value!({"metadata": {"name": "pvc-1"}, "spec": {"capacity": {"storage": "8Mi"}, "csi": csi}})
+    };
+    let host = dir.path().join("host");
+    fs::create_dir(&host).expect("a folder");
+    let local = value!({"metadata": {"name": "l"}, "spec": {"local": {"path": (host.to_str().expect("a text"))}}});
+    let nfs = value!({"metadata": {"name": "f"}, "spec": {"capacity": {}, "nfs": {"server": "x"}}});
+    let claims: Claims =
+        [("disk", disk("n")), ("same", disk("n")), ("other", disk("m")), ("host", local), ("nfs", nfs)]
+            .into_iter()
+            .map(|(name, volume)| (name.into(), Claimed { claim: Value::Null, volume }))
+            .collect();
+    let asked = |name: &str, readonly: bool| value!({"name": name, "persistentVolumeClaim": {"claimName": name, "readOnly": readonly}});
+    let pod = value!({"metadata": {"name": "p", "uid": "1"}, "spec": {"securityContext": {"fsGroup": 7}}});
+    let subject = Subject { pod: Pod(&pod), addresses: &[], host_addresses: &[], allocatable: &Value::Null };
+    let (sources, tokens) = (sources("1"), Tokens::new());
+    let make = |volume: &Value| {
+        let (settings, sources, tokens, claims) = (&settings, &sources, &tokens, &claims);
+        prepare(Making { settings, subject, sources, tokens, claims, stamp: "1" }, volume)
+    };
+    let path = |name: &str| settings.volume_path("1", &asked(name, false));
+    make(&asked("disk", false)).expect("mounted");
+    make(&asked("disk", false)).expect("once more");
+    fs::write(path("disk").join("row"), "1").expect("written");
+    assert_eq!(fs::metadata(path("disk")).expect("a folder").gid(), 7);
+    make(&asked("same", true)).expect("mounted");
+    assert_eq!(fs::read(path("same").join("row")).expect("read"), b"1");
+    let refused = fs::write(path("same").join("row"), "2").expect_err("it is read-only");
+    assert_eq!(refused.kind(), std::io::ErrorKind::ReadOnlyFilesystem);
+    make(&asked("host", false)).expect("mounted");
+    fs::write(path("host").join("f"), "").expect("written");
+    assert!(host.join("f").exists());
+    let error = make(&asked("other", false)).expect_err("it is elsewhere").to_string();
+    assert_eq!(error, "the volume pvc-1 is a disk of node m, this is n");
+    let error = make(&asked("nfs", false)).expect_err("nobody can").to_string();
+    assert_eq!(error, "persistent volumes of type nfs are not supported by this node");
+    remove(&settings, "1").expect("it goes");
+    assert!(!settings.pod_dir("1").exists() && host.join("f").exists());
+    assert!(settings.dir.join("volumes/pvc-1/image").exists(), "the disk stays");
+    make(&asked("disk", false)).expect("mounted");
+    assert_eq!(fs::read(path("disk").join("row")).expect("read"), b"1");
+    remove(&settings, "1").expect("it goes");
 }
