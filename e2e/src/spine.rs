@@ -21,6 +21,7 @@ mod see;
 mod shop;
 pub(crate) mod traces;
 mod verbs;
+mod volumes;
 
 use std::fs;
 use std::path::PathBuf;
@@ -74,6 +75,7 @@ const STEPS: [&str; 15] = [
     "run",
     "see",
     "faults",
+    "volumes",
     "heal",
     "control-kills",
     "edge-kill",
@@ -149,6 +151,7 @@ impl Stage {
             "run" => run::one_command(node),
             "see" => see::all(node),
             "faults" => faults::all(node).await,
+            "volumes" => volumes::kept(node),
             "heal" => heal::containers_and_pods(node),
             "control-kills" => self.control_kills().await,
             "edge-kill" => edge::kills(node).await,

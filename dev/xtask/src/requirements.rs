@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 10] = [
+pub(crate) const TEST: [Requirement; 11] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -37,6 +37,12 @@ pub(crate) const TEST: [Requirement; 10] = [
         probe: ("busybox", &["true"]),
         least: None,
         get: "apt-get install -y busybox-static",
+    },
+    Requirement {
+        what: "e2fsprogs (the file systems of persistent volumes)",
+        probe: ("mkfs.ext4", &["-V"]),
+        least: None,
+        get: "apt-get install -y e2fsprogs",
     },
     Requirement {
         what: "runc (our runtime is compared with it)",

@@ -204,6 +204,7 @@ impl Node {
         }
         self.corten(&["purge"])?;
         ensure!(!self.data().exists(), "the data directory is still there");
+        super::volumes::no_device_of(&self.data())?;
         Ok(())
     }
 
