@@ -64,7 +64,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 15] = [
+const STEPS: [&str; 16] = [
     "neighbour",
     "cut-short",
     "up",
