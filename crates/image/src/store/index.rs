@@ -136,3 +136,22 @@ pub(super) fn replace(path: &Path, content: &[u8], durable: bool) -> io::Result<
         None => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read as _;
+
+    use super::*;
+
+    #[test]
+    fn a_file_is_replaced_and_not_written_over() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let path = dir.path().join("index.json");
+        replace(&path, b"the first one", true).expect("written");
+        let mut reader = File::open(&path).expect("there");
+        replace(&path, b"second", true).expect("replaced");
+        let mut read = String::new();
+        reader.read_to_string(&mut read).expect("text");
+        assert_eq!((read.as_str(), std::fs::read(&path).expect("there").as_slice()), ("the first one", &b"second"[..]));
+    }
+}
