@@ -19,15 +19,22 @@ const KUBECONFIG: &str = "admin.kubeconfig";
 /// Which cluster, and where in it.
 #[derive(Debug, Args)]
 pub(crate) struct Target {
+    #[command(flatten)]
+    cluster: Cluster,
+    /// The namespace of what is made, listed, removed or looked at.
+    #[arg(short, long, value_name = "N", default_value = "default")]
+    pub(crate) namespace: String,
+}
+
+/// Which cluster.
+#[derive(Debug, Args)]
+pub(crate) struct Cluster {
     /// The file that says where the cluster is and who you are [default: $KUBECONFIG, or what `corten up` has written].
     #[arg(long, value_name = "FILE")]
     kubeconfig: Option<PathBuf>,
     /// Where a server started here keeps everything; its admin.kubeconfig is used.
     #[arg(long, value_name = "D", conflicts_with = "kubeconfig")]
     data_dir: Option<PathBuf>,
-    /// The namespace of everything that is made, listed or removed.
-    #[arg(short, long, value_name = "N", default_value = "default")]
-    pub(crate) namespace: String,
 }
 
 /// A connection, and what is built on it.
@@ -44,11 +51,35 @@ impl Target {
         &self,
         verb: impl FnOnce(Session) -> F,
     ) -> anyhow::Result<()> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
-        runtime.block_on(async { verb(self.open()?).await })
+        self.cluster.run(&self.namespace, verb)
     }
 
-    fn open(&self) -> anyhow::Result<Session> {
+    /// What another command needs to mean the same place.
+    pub(crate) fn again(&self) -> String {
+        let words = self.cluster.again();
+        if self.namespace == "default" { words } else { format!("{words} -n {}", self.namespace) }
+    }
+}
+
+impl Cluster {
+    /// Runs a verb that looks at all of the cluster.
+    pub(crate) fn with<F: Future<Output = anyhow::Result<()>>>(
+        &self,
+        verb: impl FnOnce(Session) -> F,
+    ) -> anyhow::Result<()> {
+        self.run("", verb)
+    }
+
+    fn run<F: Future<Output = anyhow::Result<()>>>(
+        &self,
+        namespace: &str,
+        verb: impl FnOnce(Session) -> F,
+    ) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("the runtime")?;
+        runtime.block_on(async { verb(self.open(namespace)?).await })
+    }
+
+    fn open(&self, namespace: &str) -> anyhow::Result<Session> {
         let file = self.file();
         let server = Server::from_kubeconfig(&file).with_context(|| {
             format!(
@@ -60,19 +91,16 @@ impl Target {
         let tasks = Tasks::new();
         let transport = Https::new(&server, tasks.clone())?;
         let client = Client::new(Arc::new(transport), MANAGER);
-        Ok(Session { client, clock, namespace: self.namespace.clone(), tasks })
+        Ok(Session { client, clock, namespace: namespace.to_owned(), tasks })
     }
 
-    /// What another command needs to mean the same place.
-    pub(crate) fn again(&self) -> String {
+    /// What another command needs to mean the same cluster.
+    fn again(&self) -> String {
         let mut words = String::new();
         for (option, file) in [("--kubeconfig", &self.kubeconfig), ("--data-dir", &self.data_dir)] {
             if let Some(file) = file {
                 words = format!(" {option} {}", file.display());
             }
-        }
-        if self.namespace != "default" {
-            words = format!("{words} -n {}", self.namespace);
         }
         words
     }

@@ -120,6 +120,12 @@ impl Client {
         self.exchange(Method::GET, path, accept, None).await
     }
 
+    /// The whole answer at a path that is no object: a log, a node's figures.
+    pub async fn text(&self, path: &str) -> Result<String, Error> {
+        let bytes = whole(self.read(path).await?).await?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
+    }
+
     /// The answer at a path, as it arrives: a log that is followed.
     pub async fn read(&self, path: &str) -> Result<StreamBody, Error> {
         let response = self.send(Method::GET, path, "*/*", None).await?;

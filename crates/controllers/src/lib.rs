@@ -7,6 +7,7 @@ use corten_client::events::Recorder;
 use corten_client::{Client, Informers};
 use corten_stdx::clock::Clock;
 
+pub mod autoscaler;
 mod backend;
 pub mod certificate;
 pub mod daemon_set;

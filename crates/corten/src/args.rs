@@ -24,6 +24,10 @@ pub enum Verb {
     Node(Join),
     /// Tokens with which further servers join this cluster.
     Token(crate::token::Token),
+    /// Show what each server has and uses, and what is wrong.
+    Status(corten_cli::status::Status),
+    /// Say what blocks an object, such as pod/web, and the command that helps.
+    Why(corten_cli::why::Why),
     /// Run an image: make what it needs, wait until it is ready, print its URL, follow its logs.
     Run(corten_cli::run::Run),
     /// List what `corten run` has started.

@@ -8,8 +8,8 @@ use corten_client::events::{Form, Recorder};
 use corten_controllers::certificate::Signer;
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
-    Base, certificate, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring, endpoints,
-    garbage, job, local_provisioner, namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca,
+    Base, autoscaler, certificate, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring,
+    endpoints, garbage, job, local_provisioner, namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca,
     service_account, stateful_set, taint_eviction, token_cleaner, ttl_after_finished, volume_binder, volume_expansion,
     volume_protection,
 };
@@ -65,6 +65,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         job::controller(&base),
         ttl_after_finished::controller(&base),
         disruption::controller(&base),
+        autoscaler::controller(&base),
         certificate::approve::controller(&base, settings.signer.clone()),
         certificate::sign::controller(&base, settings.signer.clone()),
         certificate::clean::controller(&base),

@@ -22,6 +22,8 @@ fn main() -> ExitCode {
         Verb::Up(settings) => up::run(&settings),
         Verb::Node(settings) => join::run(&settings),
         Verb::Token(verb) => token::run(&verb),
+        Verb::Status(verb) => corten_cli::status::run(&verb),
+        Verb::Why(verb) => corten_cli::why::run(&verb),
         Verb::Run(verb) => corten_cli::run::run(&verb),
         Verb::Ps(verb) => corten_cli::ps::run(&verb),
         Verb::Rm(verb) => corten_cli::rm::run(&verb),

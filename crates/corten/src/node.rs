@@ -92,9 +92,9 @@ pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, nod
     };
     let reading = corten_kubelet::start(parts).await?;
     let (node, dir) = (site.name.clone(), site.dir.join(""));
-    let server = Server { node, dir, host: Arc::new(reading.clone()), engine, clock, tasks };
+    let server = Server { node, dir, identity, host: Arc::new(reading.clone()), engine, clock, tasks };
     listener.set_nonblocking(true)?;
-    server.start(tokio::net::TcpListener::from_std(listener)?, identity)?;
+    server.start(tokio::net::TcpListener::from_std(listener)?)?;
     Ok(reading)
 }
 

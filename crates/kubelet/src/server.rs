@@ -102,6 +102,8 @@ pub struct Server {
     pub node: String,
     /// Where the node keeps everything; what is left there is the node's disk.
     pub dir: PathBuf,
+    /// Who this server is and who may come; new connections see a change.
+    pub identity: watch::Receiver<Identity>,
     pub host: Arc<dyn Host>,
     pub engine: Arc<dyn Engine>,
     pub clock: Clock,
@@ -148,18 +150,18 @@ impl Server {
         Machine::read(&self.dir).inspect_err(|error| tracing::warn!(%error, "what this machine uses is not known")).ok()
     }
 
-    /// Serves until the tasks are stopped. `identity`: who this server is and who may come; new connections see a change.
+    /// Serves until the tasks are stopped.
     ///
     /// # Errors
     /// When the first identity cannot be used.
-    pub fn start(self, listener: TcpListener, identity: watch::Receiver<Identity>) -> Result<(), TlsError> {
-        identity.borrow().config()?;
+    pub fn start(self, listener: TcpListener) -> Result<(), TlsError> {
+        self.identity.borrow().config()?;
         let tasks = self.tasks.clone();
-        tasks.spawn("kubelet-accept", Arc::new(self).accept(listener, identity));
+        tasks.spawn("kubelet-accept", Arc::new(self).accept(listener));
         Ok(())
     }
 
-    async fn accept(self: Arc<Self>, listener: TcpListener, identity: watch::Receiver<Identity>) {
+    async fn accept(self: Arc<Self>, listener: TcpListener) {
         let mut stopped = self.tasks.stopped();
         let slots = Arc::new(Semaphore::new(CONNECTIONS_MAX));
         loop {
@@ -171,7 +173,7 @@ impl Server {
             };
             match accepted {
                 Ok((stream, _)) => {
-                    let (server, identity) = (self.clone(), identity.borrow().clone());
+                    let (server, identity) = (self.clone(), self.identity.borrow().clone());
                     self.tasks.spawn("kubelet-connection", async move {
                         server.connection(stream, identity).await;
                         drop(slot);

@@ -60,6 +60,17 @@ pub(super) fn pods(stage: &mut Stage) -> Result<()> {
         ensure!(said.trim() == pod.name, "exec on {} says {said}", pod.node);
         stage.first.kubectl(&["logs", &pod.name])?;
     }
+    used(stage)
+}
+
+/// What servers and pods use is asked of all of them.
+fn used(stage: &Stage) -> Result<()> {
+    let known = |table: &str| table.lines().filter(|line| !line.contains("<unknown>")).count() == 3;
+    stage.first.until(&["top", "nodes", "--no-headers"], known)?;
+    stage.first.until(&["top", "pods", "-l", "app=web", "--no-headers"], known)?;
+    let page = stage.first.corten(&["status"])?;
+    let figures = page.lines().filter(|line| line.contains(" ready ") && line.contains(" days") && !line.contains('?'));
+    ensure!(figures.count() == 3, "not every server says how it is: {page}");
     Ok(())
 }
 

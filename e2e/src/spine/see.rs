@@ -1,8 +1,13 @@
-//! What a user sees of a cluster: what servers, pods and containers use, by `kubectl top` of both versions.
+//! What a user sees of a cluster: what servers, pods and containers use, by `kubectl top` of both versions; what blocks objects, by
+//! `corten why` and `corten status`; and that an autoscaler sees it too. The parts run at once.
+
+mod crowd;
+mod why;
 
 use std::fs;
 
 use anyhow::{Context as _, Result, ensure};
+use corten_stdx::clock::Stopwatch;
 
 use super::node::Node;
 
@@ -34,6 +39,25 @@ spec:
 
 pub(super) fn all(node: &Node) -> Result<()> {
     apply(node, "busy", BUSY)?;
+    let parts: [(&str, fn(&Node) -> Result<()>); 3] = [("top", used), ("why", why::all), ("crowd", crowd::all)];
+    let failures: Vec<String> = std::thread::scope(|scope| {
+        let running = parts.map(|(name, part)| {
+            scope.spawn(move || {
+                let watch = Stopwatch::start();
+                let outcome = part(node);
+                println!("        {name}: {:.1} s", watch.elapsed().as_secs_f64());
+                outcome.err().map(|error| format!("{name}: {error:#}"))
+            })
+        });
+        let ended = running.into_iter().map(|part| part.join());
+        ended.filter_map(|part| part.unwrap_or_else(|_| Some("a part has panicked".to_owned()))).collect()
+    });
+    ensure!(failures.is_empty(), "{}", failures.join("\n"));
+    node.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
+    Ok(())
+}
+
+fn used(node: &Node) -> Result<()> {
     node.kubectl(&["-n", NAMESPACE, "wait", "--for=condition=Ready", "pod/busy", "--timeout=60s"])?;
     for program in ["kubectl", "kubectl-1.32"] {
         top(node, program).with_context(|| program.to_owned())?;
@@ -41,7 +65,6 @@ pub(super) fn all(node: &Node) -> Result<()> {
     // Nobody without rights sees it.
     let asked = node.kubectl(&["auth", "can-i", "list", "pods.metrics.k8s.io", "--as=ann"]);
     ensure!(asked.is_err(), "anybody may see what pods use");
-    node.kubectl(&["delete", "namespace", NAMESPACE, "--wait=false"])?;
     Ok(())
 }
 

@@ -98,11 +98,16 @@ pub(super) fn metrics(server: &Server) -> Answer {
     let running = |pod: &PodView| pod.containers.iter().filter(|container| container.running.is_some()).count();
     let containers: usize = pods.iter().map(running).sum();
     let alive = pods.iter().filter(|pod| running(pod) > 0).count();
+    let left_s = server.identity.borrow().ends_s().map(|ends_s| ends_s - server.clock.wall_s());
+    let certificate = "kubelet_certificate_manager_server_ttl_seconds";
+    let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let mut out = String::new();
     for (name, help, value) in [
-        ("kubelet_running_pods", "Pods with a running container.", alive),
-        ("kubelet_running_containers", "Containers that run.", containers),
+        ("kubelet_running_pods", "Pods with a running container.", Some(count(alive))),
+        ("kubelet_running_containers", "Containers that run.", Some(count(containers))),
+        (certificate, "How long the certificate of this server is good.", left_s),
     ] {
+        let Some(value) = value else { continue };
         writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}").expect("a string takes all");
     }
     text(out)

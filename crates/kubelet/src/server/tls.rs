@@ -58,6 +58,12 @@ impl Identity {
         Ok(Arc::new(config))
     }
 
+    /// When the server's certificate ends, in Unix seconds.
+    pub(super) fn ends_s(&self) -> Option<i64> {
+        let (_, certificate) = parse_x509_certificate(self.chain.first()?).ok()?;
+        Some(certificate.validity().not_after.timestamp())
+    }
+
     /// Whether a verified chain is the API server's.
     pub(super) fn may_come(&self, chain: Option<&[CertificateDer<'_>]>) -> bool {
         let Some(leaf) = chain.and_then(<[_]>::first) else { return false };

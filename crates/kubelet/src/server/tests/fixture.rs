@@ -218,16 +218,17 @@ impl Fixture {
         let host = Arc::new(FakeHost { log: folder.path().join("0.log"), ended: watch::Sender::new(false) });
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
+        let (sender, receiver) = watch::channel(identity);
         let server = Server {
             dir: "/".into(),
+            identity: receiver,
             node: "node-1".to_owned(),
             host: host.clone(),
             engine: Arc::new(Machine),
             clock: Clock::system(),
             tasks: Tasks::new(),
         };
-        let (sender, receiver) = watch::channel(identity);
-        server.start(listener, receiver).unwrap();
+        server.start(listener).unwrap();
         Self { host, folder, address, authority, _identity: sender }
     }
 

@@ -1,0 +1,337 @@
+//! What the figures of a cluster mean: pure.
+
+use std::collections::BTreeMap;
+
+use corten_apimachinery::meta::Meta;
+use corten_apimachinery::quantity::Quantity;
+use corten_apimachinery::time::Time;
+use corten_apimachinery::value::Value;
+
+use super::read::Cluster;
+use crate::why::finding::{Finding, condition, list};
+use crate::why::{namespace, node, pod, service};
+
+/// A certificate that is good for less is told of. Corten renews its own at half of thirty days.
+const CERTIFICATE_S_MIN: i64 = 7 * 86_400;
+
+/// Less than this of a disk is too little.
+const DISK_FREE_PERCENT_MIN: i64 = 10;
+
+/// Less than this of the memory is too little.
+const MEMORY_FREE_PERCENT_MIN: i64 = 5;
+
+/// How long something may be on its way.
+const PATIENCE_S: i64 = 60;
+
+/// A server's figures; what is not known is not there.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub(super) struct Server {
+    pub(super) name: String,
+    pub(super) state: String,
+    pub(super) cpu_total: f64,
+    pub(super) cpu_used: Option<f64>,
+    /// What its pods have asked for.
+    pub(super) cpu_asked: f64,
+    pub(super) memory_total: i64,
+    pub(super) memory_used: Option<i64>,
+    pub(super) memory_asked: i64,
+    pub(super) disk_used: Option<i64>,
+    pub(super) disk_free: Option<i64>,
+    pub(super) pods: usize,
+    pub(super) pods_max: i64,
+    pub(super) certificate_s: Option<i64>,
+}
+
+/// What is wrong with an object.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Wrong {
+    /// `pod/web in shop`.
+    pub(super) object: String,
+    pub(super) finding: Finding,
+}
+
+pub(super) fn servers(cluster: &Cluster) -> Vec<Server> {
+    cluster.nodes.iter().map(|node| server(cluster, node)).collect()
+}
+
+fn server(cluster: &Cluster, node: &Value) -> Server {
+    let name = Meta::of(node).name();
+    let own = |pod: &&Value| pod.str_at(&["spec", "nodeName"]) == name && !is_over(pod);
+    let pods: Vec<&Value> = cluster.pods.iter().filter(own).collect();
+    let total = |resource| amount(node, &["status", "capacity", resource]).unwrap_or_default();
+    let used = |resource| cluster.used.get(name).and_then(|used| amount(used, &["usage", resource]));
+    let asked = |resource| pods.iter().fold(0.0, |sum, pod| sum + requests(pod, resource));
+    let said = cluster.said.get(name).copied().unwrap_or_default();
+    Server {
+        name: name.to_owned(),
+        state: state(node).to_owned(),
+        cpu_total: total("cpu"),
+        cpu_used: used("cpu"),
+        cpu_asked: asked("cpu"),
+        memory_total: bytes(total("memory")),
+        memory_used: used("memory").map(bytes),
+        memory_asked: bytes(asked("memory")),
+        disk_used: said.disk_used_bytes,
+        disk_free: said.disk_free_bytes,
+        pods: pods.len(),
+        pods_max: bytes(total("pods")),
+        certificate_s: said.certificate_s,
+    }
+}
+
+fn state(node: &Value) -> &'static str {
+    match condition(node, "Ready").map(|ready| ready.str_at(&["status"])) {
+        Some("True") if node.at(&["spec", "unschedulable"]).and_then(Value::as_bool) == Some(true) => "cordoned",
+        Some("True") => "ready",
+        Some("Unknown") => "silent",
+        _ => "not ready",
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "a cast of floats saturates")]
+fn bytes(amount: f64) -> i64 {
+    amount as i64
+}
+
+/// The quantity at a path.
+fn amount(object: &Value, path: &[&str]) -> Option<f64> {
+    object.at(path).and_then(|value| Quantity::from_value(value).ok()).map(|quantity| quantity.as_f64())
+}
+
+/// What a pod has asked for: its containers together, or the greediest one of those that run before them.
+fn requests(pod: &Value, resource: &str) -> f64 {
+    let of = |container: &Value| amount(container, &["resources", "requests", resource]).unwrap_or_default();
+    let together = list(pod, &["spec", "containers"]).iter().map(of).fold(0.0, |sum, one| sum + one);
+    list(pod, &["spec", "initContainers"]).iter().map(of).fold(together, f64::max)
+}
+
+fn is_over(pod: &Value) -> bool {
+    matches!(pod.str_at(&["status", "phase"]), "Succeeded" | "Failed")
+}
+
+/// Everything that is wrong: servers first, then what runs on them.
+pub(super) fn wrong(cluster: &Cluster) -> Vec<Wrong> {
+    let mut all = Vec::new();
+    for node in &cluster.nodes {
+        let name = Meta::of(node).name();
+        let found = node::explain(node).into_iter().chain(scarce(&server(cluster, node)));
+        all.extend(found.map(|finding| Wrong { object: format!("node/{name}"), finding }));
+    }
+    all.extend(cluster.pods.iter().filter_map(|pod| ill(cluster, pod)));
+    all.extend(cluster.services.iter().filter_map(|service| leads_nowhere(cluster, service)));
+    all.extend(cluster.claims.iter().filter_map(|claim| unbound(cluster, claim)));
+    all.extend(cluster.namespaces.iter().filter_map(|namespace| stays(cluster, namespace)));
+    all
+}
+
+/// What a server has too little of.
+fn scarce(server: &Server) -> Vec<Finding> {
+    let mut found = Vec::new();
+    let Server { disk_used, disk_free, memory_used, memory_total, .. } = *server;
+    if let (Some(used), Some(free)) = (disk_used, disk_free)
+        && free < percent_of(used + free, DISK_FREE_PERCENT_MIN)
+    {
+        let full = 100 - free * 100 / (used + free).max(1);
+        found.push(
+            Finding::new(format!("its disk is {full} % full")).then(format!("corten image ls   # on {}", server.name)),
+        );
+    }
+    if let Some(used) =
+        memory_used.filter(|used| memory_total - used < percent_of(memory_total, MEMORY_FREE_PERCENT_MIN))
+    {
+        let full = used * 100 / memory_total.max(1);
+        found
+            .push(Finding::new(format!("{full} % of its memory is used")).then("kubectl top pods -A --sort-by=memory"));
+    }
+    if let Some(left) = server.certificate_s.filter(|left| *left < CERTIFICATE_S_MIN) {
+        let days = left / 86_400;
+        let fact = format!("its certificate is good for {days} days only, and should have been renewed");
+        found.push(Finding::new(fact).then("kubectl get certificatesigningrequests"));
+    }
+    found
+}
+
+fn percent_of(total: i64, percent: i64) -> i64 {
+    total / 100 * percent
+}
+
+/// The first thing that ails a pod, once it has had its time.
+fn ill(cluster: &Cluster, pod: &Value) -> Option<Wrong> {
+    // A job tries again, and tells itself when it gives up.
+    let tried = Meta::of(pod).owner_references().any(|owner| owner.kind() == "Job");
+    if tried && pod.str_at(&["status", "phase"]) == "Failed" {
+        return None;
+    }
+    let node = pod.str_at(&["spec", "nodeName"]);
+    let node = cluster.nodes.iter().find(|own| Meta::of(own).name() == node);
+    let facts = pod::Facts { pod, events: &[], last_lines: &BTreeMap::new(), refusals: &[], node };
+    let first = pod::explain(&facts).into_iter().next()?;
+    let changed = [
+        Meta::of(pod).deletion_timestamp().unwrap_or_default(),
+        condition(pod, "Ready").map(|ready| ready.str_at(&["lastTransitionTime"])).unwrap_or_default(),
+        Meta::of(pod).creation_timestamp(),
+    ];
+    let waits = pod::is_stuck(pod) || cluster.now_s - changed.iter().map(|time| seconds(time)).max()? >= PATIENCE_S;
+    waits.then(|| told("pod", pod, Finding { next: Vec::new(), ..first }))
+}
+
+fn seconds(time: &str) -> i64 {
+    Time::parse(time).map_or(0, |time| time.seconds)
+}
+
+/// `pod/web in shop`, with the command that says more.
+fn told(kind: &str, object: &Value, finding: Finding) -> Wrong {
+    let (name, namespace) = (Meta::of(object).name(), Meta::of(object).namespace());
+    let (place, flag) = match namespace {
+        "" => (String::new(), String::new()),
+        namespace => (format!(" in {namespace}"), format!(" -n {namespace}")),
+    };
+    let fact = finding.fact.lines().next().unwrap_or_default();
+    let finding = Finding::new(fact).then(format!("corten why {kind}/{name}{flag}"));
+    Wrong { object: format!("{kind}/{name}{place}"), finding }
+}
+
+/// A Service whose pods are not merely ill, which is told of them.
+fn leads_nowhere(cluster: &Cluster, service: &Value) -> Option<Wrong> {
+    let namespace = Meta::of(service).namespace();
+    let of = |object: &&Value| Meta::of(object).namespace() == namespace;
+    let pods: Vec<Value> = cluster.pods.iter().filter(of).cloned().collect();
+    let name = Meta::of(service).name();
+    let own = |slice: &&Value| of(slice) && Meta::of(slice).label("kubernetes.io/service-name") == Some(name);
+    let slices: Vec<Value> = cluster.slices.iter().filter(own).cloned().collect();
+    let first = service::explain(service, &pods, &slices).into_iter().next()?;
+    let old = cluster.now_s - seconds(Meta::of(service).creation_timestamp()) >= PATIENCE_S;
+    (!first.fact.starts_with("none of its") && old).then(|| told("service", service, first))
+}
+
+fn unbound(cluster: &Cluster, claim: &Value) -> Option<Wrong> {
+    let old = cluster.now_s - seconds(Meta::of(claim).creation_timestamp()) >= PATIENCE_S;
+    let phase = claim.str_at(&["status", "phase"]);
+    let waits = phase == "Lost" || (phase == "Pending" && old);
+    waits.then(|| told("pvc", claim, Finding::new(format!("it has no volume ({phase})"))))
+}
+
+fn stays(cluster: &Cluster, namespace: &Value) -> Option<Wrong> {
+    let since = Meta::of(namespace).deletion_timestamp()?;
+    let old = cluster.now_s - seconds(since) >= PATIENCE_S;
+    let first = namespace::explain(namespace, &[]).into_iter().next()?;
+    let first = Finding::new(if first.fact.contains("is empty") { "it does not go".to_owned() } else { first.fact });
+    old.then(|| told("namespace", namespace, first))
+}
+
+#[cfg(test)]
+mod tests {
+    use corten_apimachinery::value;
+
+    use super::super::read::Said;
+    use super::*;
+
+    const NOW: &str = "2026-01-01T01:00:00Z";
+    const OLD: &str = "2026-01-01T00:00:00Z";
+
+    fn node() -> Value {
+        value!({"metadata": {"name": "one"},
+            "status": {"capacity": {"cpu": "2", "memory": "1000Mi", "pods": "110"},
+                "conditions": [{"type": "Ready", "status": "True"}]}})
+    }
+
+    fn cluster() -> Cluster {
+        let said = Said { disk_used_bytes: Some(60), disk_free_bytes: Some(40), certificate_s: Some(20 * 86_400) };
+        let used = value!({"usage": {"cpu": "250m", "memory": "100Mi"}});
+        Cluster {
+            nodes: vec![node()],
+            said: BTreeMap::from([("one".to_owned(), said)]),
+            used: BTreeMap::from([("one".to_owned(), used)]),
+            now_s: seconds(NOW),
+            ..Cluster::default()
+        }
+    }
+
+    fn pod(name: &str, created: &str, reason: &str) -> Value {
+        value!({
+            "metadata": {"name": name, "namespace": "shop", "creationTimestamp": created},
+            "spec": {"nodeName": "one", "containers": [
+                {"name": "a", "image": "i", "resources": {"requests": {"cpu": "100m", "memory": "10Mi"}}}]},
+            "status": {"phase": "Pending", "containerStatuses": [{"name": "a", "state": {"waiting": {"reason": reason}}}]}
+        })
+    }
+
+    fn facts(cluster: &Cluster) -> Vec<String> {
+        wrong(cluster).into_iter().map(|wrong| format!("{}: {}", wrong.object, wrong.finding.fact)).collect()
+    }
+
+    #[test]
+    fn a_servers_figures() {
+        let mut cluster = cluster();
+        cluster.pods = vec![pod("web", NOW, "ContainerCreating")];
+        let expected = Server {
+            name: "one".to_owned(),
+            state: "ready".to_owned(),
+            cpu_total: 2.0,
+            cpu_used: Some(0.25),
+            cpu_asked: 0.1,
+            memory_total: 1000 << 20,
+            memory_used: Some(100 << 20),
+            memory_asked: 10 << 20,
+            disk_used: Some(60),
+            disk_free: Some(40),
+            pods: 1,
+            pods_max: 110,
+            certificate_s: Some(20 * 86_400),
+        };
+        assert_eq!(servers(&cluster), [expected]);
+        assert!(facts(&cluster).is_empty(), "{:?}", facts(&cluster));
+    }
+
+    #[test]
+    fn a_pod_is_wrong_when_it_is_stuck_or_had_its_time() {
+        let mut cluster = cluster();
+        cluster.pods = vec![
+            pod("new", NOW, "ContainerCreating"),
+            pod("dies", NOW, "CrashLoopBackOff"),
+            pod("old", OLD, "CreateContainerError"),
+        ];
+        assert_eq!(
+            facts(&cluster),
+            [
+                "pod/dies in shop: container a ends, after 0 restarts",
+                "pod/old in shop: container a cannot be started (CreateContainerError): ",
+            ]
+        );
+        assert_eq!(wrong(&cluster)[0].finding.next, ["corten why pod/dies -n shop"]);
+    }
+
+    #[test]
+    fn what_is_scarce_is_told() {
+        let mut cluster = cluster();
+        let said = Said { disk_used_bytes: Some(9_500), disk_free_bytes: Some(500), certificate_s: Some(86_400) };
+        cluster.said.insert("one".to_owned(), said);
+        cluster.used.insert("one".to_owned(), value!({"usage": {"cpu": "1", "memory": "990Mi"}}));
+        assert_eq!(
+            facts(&cluster),
+            [
+                "node/one: its disk is 95 % full",
+                "node/one: 99 % of its memory is used",
+                "node/one: its certificate is good for 1 days only, and should have been renewed",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_waits_for_long_is_told() {
+        let mut cluster = cluster();
+        let meta = |name: &str| value!({"name": name, "namespace": "shop", "creationTimestamp": OLD});
+        cluster.claims = vec![value!({"metadata": (meta("data")), "status": {"phase": "Pending"}})];
+        cluster.services = vec![value!({"metadata": (meta("web")), "spec": {"selector": {"app": "web"}}})];
+        let goes = value!({"name": "gone", "deletionTimestamp": OLD});
+        cluster.namespaces = vec![value!({"metadata": goes})];
+        assert_eq!(
+            facts(&cluster),
+            [
+                "service/web in shop: its selector app=web matches none of the 0 pods in shop",
+                "pvc/data in shop: it has no volume (Pending)",
+                "namespace/gone: it does not go",
+            ]
+        );
+    }
+}
