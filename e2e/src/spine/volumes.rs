@@ -45,7 +45,7 @@ fn shell(node: &Node, script: &str) -> Result<String> {
 fn holds_its_size(node: &Node) -> Result<()> {
     let written = shell(node, "dd if=/dev/zero of=/data/much bs=1M count=64 2>&1; rm /data/much")?;
     ensure!(written.contains("No space left on device"), "{written}");
-    let free = statvfs(&node.data())?;
+    let free = statvfs(node.data())?;
     ensure!(free.f_bavail * free.f_frsize > 64 * MIB, "the node's own disk is full");
     shell(node, "echo one >/data/row; dd if=/dev/zero of=/data/some bs=1M count=16 2>/dev/null").map(drop)
 }
