@@ -2,9 +2,10 @@
 # Makes the examples' images and puts them into a server's store. Needs root, and nothing of the network but the package
 # registries; what was made once is kept under $CORTEN_IMAGE_CACHE, so that a second run takes a moment.
 #
-#   examples/images.sh [--install] [--data-dir D] [IMAGE...]     images: busybox admin www blog (all by default)
+#   examples/images.sh [--install] [--folders] [--data-dir D] [IMAGE...]     images: busybox admin www blog (these by default) database
 #
-# With --install it installs the Debian packages that it misses; else it says which.
+# With --install it installs the Debian packages that it misses; else it says which. With --folders it makes what comes from the
+# registries and no image.
 # $CORTEN is the program (default: the newest one that cargo has built, or the one on PATH).
 set -euo pipefail
 
@@ -20,7 +21,7 @@ fail() {
   exit 1
 }
 
-install=
+install= folders=
 
 need() { # PROGRAM PACKAGE
   command -v "$1" >/dev/null || provide "$1" "$2"
@@ -123,6 +124,33 @@ blog_root() { # FOLDER
   rm -rf "$cache/venv" "$1/app/lib/bin"
 }
 
+# PostgreSQL as Debian has it, without the compiler that it can do without, and without a database made by the package.
+postgres_base() { # FOLDER
+  need mmdebstrap mmdebstrap
+  mmdebstrap --quiet --variant=minbase --include=postgresql \
+    --essential-hook='mkdir -p "$1/etc/postgresql-common"' \
+    --essential-hook='echo "create_main_cluster = false" >"$1/etc/postgresql-common/createcluster.conf"' \
+    --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/locale/*' \
+    --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \
+    --dpkgopt='path-exclude=/usr/lib/*/libLLVM*' --dpkgopt='path-exclude=/usr/lib/postgresql/*/lib/bitcode/*' \
+    "$suite" "$1" ${CORTEN_DEBIAN_MIRROR:+"$CORTEN_DEBIAN_MIRROR"}
+  rm -rf "$1"/{dev,proc,sys,run,tmp}/* "$1"/var/{cache,lib/apt/lists,log}/*
+  # What the package's own scripts, the compiler and other character sets would need.
+  rm -rf "$1"/usr/lib/*/{libz3.so*,gconv,perl,libperl.so*} "$1"/usr/share/{i18n,perl,perl5,info,zoneinfo/right}
+}
+
+database_root() { # FOLDER
+  local base
+  base=$(uses='' cached postgres-base postgres_base)
+  cp -a "$base" "$1"
+  # A user whose number manifests can name.
+  sed -i 's/^postgres:x:[0-9]*:[0-9]*:/postgres:x:10001:10001:/' "$1/etc/passwd"
+  sed -i 's/^postgres:x:[0-9]*:/postgres:x:10001:/' "$1/etc/group"
+  install -m 0755 "$here/database/start" "$here/database/sql" "$1/usr/local/bin/"
+  mkdir -p "$1/var/lib/database"
+  chown 10001:10001 "$1/var/lib/database"
+}
+
 busybox_image() {
   make busybox busybox_root -- localhost/test/busybox:1 --cmd /bin/sh --env PATH=/bin
 }
@@ -144,6 +172,11 @@ blog_image() {
     --env PATH=/usr/local/bin:/usr/bin:/bin --user 10001 --port 8000
 }
 
+database_image() {
+  uses=postgres_base make database database_root "$here"/database/{start,sql} -- \
+    localhost/example/database:1 --cmd start --env PATH=/usr/local/bin:/usr/bin:/bin --user 10001 --port 5432
+}
+
 # Makes the folder and the image of it.
 make() { # NAME FUNCTION INPUT... -- TAG OPTION...
   local name=$1 function=$2 inputs=() folder made said
@@ -154,6 +187,7 @@ make() { # NAME FUNCTION INPUT... -- TAG OPTION...
   done
   shift
   folder=$(cached "$name" "$function" "${inputs[@]}")
+  [ -z "$folders" ] || return 0
   made="$* $folder"
   if [ -f "$folder.made" ] && [ "$(sed 1d "$folder.made")" = "$made" ] &&
     "$corten" image ls --data-dir "$data_dir" | grep -q "^$1 .*$(head -c 12 "$folder.made")"; then
@@ -177,11 +211,15 @@ while [ $# -gt 0 ]; do
       install=1
       shift
       ;;
-    busybox | admin | www | blog)
+    --folders)
+      folders=1
+      shift
+      ;;
+    busybox | admin | www | blog | database)
       images+=("$1")
       shift
       ;;
-    *) fail "there is no image $1; there are busybox, admin, www and blog" ;;
+    *) fail "there is no image $1; there are busybox, admin, www, blog and database" ;;
   esac
 done
 [ ${#images[@]} -gt 0 ] || images=(busybox admin www blog)

@@ -5,6 +5,7 @@
 //! The steps build on each other and run in order; `--focus` names the last one that is wanted, `--only` all that are.
 
 mod browser;
+mod database;
 mod edge;
 pub(crate) mod faults;
 mod heal;
@@ -64,7 +65,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 16] = [
+const STEPS: [&str; 17] = [
     "neighbour",
     "cut-short",
     "up",
@@ -76,6 +77,7 @@ const STEPS: [&str; 16] = [
     "see",
     "faults",
     "volumes",
+    "database",
     "heal",
     "control-kills",
     "edge-kill",
@@ -106,6 +108,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     ensure!(known, "the steps are {}", STEPS.join(", "));
     if !sandbox::is_inside() {
         node::prepare_images(&program, &[])?;
+        node::prepare_images(&program, &["database"])?;
         client_go(&arguments.programs)?;
         return sandbox::enter();
     }
@@ -152,6 +155,7 @@ impl Stage {
             "see" => see::all(node),
             "faults" => faults::all(node).await,
             "volumes" => volumes::kept(node),
+            "database" => database::keeps_rows(node),
             "heal" => heal::containers_and_pods(node),
             "control-kills" => self.control_kills().await,
             "edge-kill" => edge::kills(node).await,
