@@ -65,10 +65,14 @@ fn namespace(node: &Node) -> Result<()> {
 /// The page has the server with figures, and what keeps dying with the command that says more.
 fn status(node: &Node) -> Result<()> {
     let page = node.corten(&["status"])?;
-    ensure!(page.contains("ready") && page.contains(" days") && !page.contains('?'), "the server's figures: {page}");
-    ensure!(page.contains("pod/dies in see: container app ends with exit code 3"), "what dies is not told: {page}");
-    ensure!(page.contains("next: corten why pod/dies -n see"), "what helps is not told: {page}");
+    let own = page.lines().nth(1).unwrap_or_default();
+    ensure!(own.contains(" ready ") && own.contains(" days") && !own.contains('?'), "the server's figures: {page}");
+    ensure!(page.contains("What is wrong:"), "what is wrong is not told: {page}");
     let json: Value = serde_json::from_str(&node.corten(&["status", "-o", "json"])?)?;
+    let wrong = json["wrong"].as_array().context("there is a list of what is wrong")?;
+    let dies = wrong.iter().find(|wrong| wrong["object"] == "pod/dies in see").context("what dies is not told")?;
+    let fact = dies["fact"].as_str().is_some_and(|fact| fact.contains("ends with exit code 3"));
+    ensure!(fact && dies["next"][0] == "corten why pod/dies -n see", "{dies}");
     let server = &json["servers"][0];
     ensure!(server["cpu"]["used"].as_f64().is_some_and(|used| used > 0.0), "{server}");
     ensure!(server["diskBytes"]["free"].as_i64().is_some_and(|free| free > 0), "{server}");
