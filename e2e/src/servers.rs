@@ -1,5 +1,5 @@
 //! Several servers: network namespaces of this machine, joined by a switch that can be unplugged. The first runs `corten up`, the others
-//! join it by the command that `corten token create` prints. Pods spread, Services and names work across, a server is lost and comes
+//! join it by the command that `corten token create` prints. Images are imported on the first alone. Pods spread, Services and names work across, a server is lost and comes
 //! back, one is drained; at the end each is purged and has nothing left.
 
 mod further;

@@ -12,6 +12,7 @@ use futures_core::future::BoxFuture;
 use tokio::sync::watch;
 
 use crate::access::Access;
+use crate::dial::Connections;
 use crate::edge::doors::Doors;
 use crate::edge::publish::{FromApi, Publisher};
 use crate::edge::start::Place;
@@ -30,6 +31,8 @@ pub struct Agent<'a> {
     pub listener: Option<TcpListener>,
     /// Who that is, asked once the cluster knows the node.
     pub identity: BoxFuture<'a, anyhow::Result<watch::Receiver<Identity>>>,
+    /// To the other nodes' servers.
+    pub dial: Arc<Connections>,
     /// Whether the kernel is told of Services.
     pub network: bool,
     /// Of the cluster's network between servers.
@@ -40,7 +43,7 @@ pub struct Agent<'a> {
 impl Agent<'_> {
     /// Starts all of it, a part after the other. Gives where the edge is reached, if there is one.
     pub async fn start(self, site: &Site<'_>, progress: &Progress) -> anyhow::Result<Option<String>> {
-        let Self { access, reading, listener, identity, network, number, doors } = self;
+        let Self { access, reading, listener, identity, dial, network, number, doors } = self;
         let mut registered = None;
         if let Some(listener) = listener {
             let port = listener.local_addr()?.port();
@@ -57,7 +60,7 @@ impl Agent<'_> {
             if network {
                 network::start_overlay(site, &reading, own, number)?;
             }
-            let node = Node { traffic, listener, identity: identity.await? };
+            let node = Node { traffic, listener, identity: identity.await?, dial };
             let pods = node::start(site, &access, registered, node).await?.all().len();
             progress.part("node", &format!("{}, {pods} pods", site.name))?;
         }

@@ -103,6 +103,7 @@ impl Joining<'_> {
             reading,
             listener: Some(listener),
             identity: Box::pin(identity),
+            dial: membership.connections(),
             network: true,
             number,
             doors,

@@ -18,6 +18,7 @@ pub mod join;
 pub mod keys;
 pub mod kubeconfig;
 pub mod membership;
+pub mod neighbours;
 pub mod network;
 pub mod node;
 pub mod pki;

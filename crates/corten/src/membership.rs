@@ -23,6 +23,7 @@ use tokio::sync::watch;
 use crate::access::Access;
 use crate::cluster::{self, Cluster};
 use crate::datadir::DataDir;
+use crate::dial::{Connections, NodeClient};
 use crate::files::{read_if_there, write_private};
 use crate::pki::Leaf;
 use crate::seams::Seams;
@@ -49,6 +50,7 @@ pub struct Membership {
     edge: Leaf,
     node_way: Arc<Https>,
     edge_way: Arc<Https>,
+    connections: Arc<Connections>,
 }
 
 impl Membership {
@@ -95,12 +97,18 @@ impl Membership {
         };
         let edge_way = Arc::new(Https::new(&with(server, &authority_pem, &edge), seams.tasks.clone())?);
         let (name, server, seams) = (name.to_owned(), server.to_owned(), seams.clone());
-        Ok(Self { seams, name, server, pki, authority_pem, node, edge, node_way, edge_way })
+        let connections = Arc::new(Connections::new(node_client(&node, &authority_pem)?)?);
+        Ok(Self { seams, name, server, pki, authority_pem, node, edge, node_way, edge_way, connections })
     }
 
     /// The ways to the API.
     pub fn access(&self) -> Access {
         Access { node: self.node_way.clone(), edge: self.edge_way.clone() }
+    }
+
+    /// The way to other nodes' servers, as this node.
+    pub fn connections(&self) -> Arc<Connections> {
+        self.connections.clone()
     }
 
     fn client(&self) -> Client {
@@ -154,6 +162,7 @@ impl Membership {
         if self.node.renew_at_s <= now_s {
             self.node = request::certificate(&client, &Wanted::node(&self.name), &self.pki, &self.seams).await?;
             self.node_way.renew(&with(&self.server, &self.authority_pem, &self.node)).await?;
+            self.connections.replace(node_client(&self.node, &self.authority_pem)?)?;
         }
         if self.edge.renew_at_s <= now_s {
             self.edge = request::certificate(&client, &Wanted::edge(&self.name), &self.pki, &self.seams).await?;
@@ -173,6 +182,11 @@ pub struct Serving {
     leaf: Leaf,
     sender: watch::Sender<Identity>,
     pub identity: watch::Receiver<Identity>,
+}
+
+fn node_client(leaf: &Leaf, authority_pem: &str) -> anyhow::Result<NodeClient> {
+    let (certificate, key) = leaf.parsed()?;
+    Ok(NodeClient { certificate, key, root: CertificateDer::from_pem_slice(authority_pem.as_bytes())? })
 }
 
 fn with(server: &str, authority_pem: &str, own: &Leaf) -> Server {

@@ -22,6 +22,8 @@ use tokio::sync::watch;
 
 use crate::access::Access;
 use crate::datadir::{self, DataDir};
+use crate::dial::Connections;
+use crate::neighbours::Neighbours;
 use crate::site::Site;
 use crate::{api, network};
 
@@ -46,6 +48,8 @@ pub struct Node {
     /// Where the node's own server listens, and who it is.
     pub listener: TcpListener,
     pub identity: watch::Receiver<Identity>,
+    /// To the other nodes' servers.
+    pub dial: Arc<Connections>,
 }
 
 /// Registers this server under its name. Resolves when it has a range for its pods.
@@ -70,17 +74,19 @@ pub async fn register(site: &Site<'_>, access: &Access, port: u16) -> anyhow::Re
 
 /// Takes over what runs, and keeps the node. The answer tells of its pods.
 pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, node: Node) -> anyhow::Result<Reading> {
-    let Node { traffic, listener, identity } = node;
+    let Node { traffic, listener, identity, dial } = node;
     let Registered { node: object, images, settings, recorder, range } = registered;
     let engine = Arc::new(engine(site, &settings).await?);
     let (clock, tasks, client) = (site.seams.clock.clone(), site.seams.tasks.clone(), access.kubelet());
     let informers = site.seams.informers(client.clone());
     let own = informers.of(node::scope(&site.name));
     tasks.spawn("node", object.keep(own, tasks.stopped()));
+    let reader = access.data_path("corten-images");
+    let neighbours = Neighbours { store: images.clone(), client: reader, dial, own: site.name.clone() };
     let parts = Parts {
         settings,
         engine: engine.clone(),
-        images: Arc::new(images),
+        images: Arc::new(neighbours),
         network: Arc::new(links(site, range)?),
         traffic,
         informers,
@@ -92,7 +98,8 @@ pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, nod
     };
     let reading = corten_kubelet::start(parts).await?;
     let (node, dir) = (site.name.clone(), site.dir.join(""));
-    let server = Server { node, dir, identity, host: Arc::new(reading.clone()), engine, clock, tasks };
+    let (host, images) = (Arc::new(reading.clone()), Arc::new(images));
+    let server = Server { node, dir, identity, host, engine, images, clock, tasks };
     listener.set_nonblocking(true)?;
     server.start(tokio::net::TcpListener::from_std(listener)?)?;
     Ok(reading)

@@ -154,6 +154,7 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
         reading: reading.clone(),
         listener: opened.node,
         identity: Box::pin(std::future::ready(Ok(identity))),
+        dial: connections.clone(),
         network,
         number: cluster::network_number(certificates.authority_pem())?,
         doors: opened.doors,

@@ -11,6 +11,7 @@ use crate::digest::Digest;
 use crate::manifest::{CONFIG_BYTES_MAX, Descriptor, Document, MANIFEST_BYTES_MAX, Manifest, Packing};
 use crate::plan::{Plan, Staged, check_blob, choose};
 use crate::reference::Reference;
+use crate::share::keep;
 use crate::store::{Names, Store};
 use crate::{Image, ImageError};
 
@@ -128,19 +129,25 @@ impl Import<'_> {
         self.install(&plan, &image.layers, Names { tags, digests: Vec::new() })
     }
 
-    /// Unpacks the layers that are not here, then gives the image its place.
+    /// Unpacks the layers that are not here, keeps all of them packed, since no registry may have them, then gives the image its place.
     fn install(&self, plan: &Plan, files: &[String], names: Names) -> Result<Arc<Image>, ImageError> {
         let workspace = self.store.workspace()?;
-        let mut staged: Vec<Arc<Staged>> = Vec::new();
+        let (mut staged, mut packed): (Vec<Arc<Staged>>, _) = (Vec::new(), BTreeMap::new());
         for (expected, file) in plan.layers.iter().zip(files) {
-            if self.store.has_layer(&expected.diff_id)? || staged.iter().any(|known| known.is_of(&expected.diff_id)) {
-                continue;
-            }
             let found = self.archive.file(file).map_err(|error| ImageError::io(&self.what, error))?;
             let (reader, _) = found.ok_or_else(|| self.damaged(format!("it has no {file}")))?;
-            staged.push(Arc::new(Staged::unpack(&workspace, expected, reader)?));
+            if self.store.has_layer(&expected.diff_id)? || staged.iter().any(|known| known.is_of(&expected.diff_id)) {
+                // It is there unpacked; other nodes need it packed.
+                if let Some(digest) = expected.digest.filter(|digest| !self.store.blob_file(digest).exists()) {
+                    packed.insert(digest, keep(&expected.what(), reader, &digest, workspace.path())?);
+                }
+                continue;
+            }
+            let unpacked = Staged::unpack_and_keep(&workspace, expected, reader)?;
+            packed.extend(unpacked.packed());
+            staged.push(Arc::new(unpacked));
         }
-        self.store.commit(plan, &staged, &BTreeMap::new(), names)
+        self.store.commit(plan, &staged, &packed, names)
     }
 
     fn blob(&self, descriptor: &Descriptor, bytes_max: u64) -> Result<Vec<u8>, ImageError> {

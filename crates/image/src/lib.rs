@@ -17,6 +17,7 @@ mod plan;
 mod pull;
 mod reference;
 mod registry;
+mod share;
 mod store;
 mod unpack;
 
@@ -24,6 +25,7 @@ pub use digest::{Digest, NoDigest};
 pub use from_root::Recipe;
 pub use manifest::Platform;
 pub use reference::Reference;
+pub use share::{Dial, Duplex, Peer, Shared};
 pub use store::{Collected, Settings, Space, Store};
 
 /// An image whose layers are unpacked on this node.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use crate::digest::Digest;
 use crate::manifest::{ConfigFile, Descriptor, Manifest, Packing, Platform};
+use crate::share::Keeping;
 use crate::store::Workspace;
 use crate::unpack::{Expected, unpack};
 use crate::{ImageError, Settings};
@@ -26,6 +27,8 @@ pub(crate) struct Plan {
 pub(crate) struct Staged {
     _workspace: Arc<Workspace>,
     diff_id: Digest,
+    /// The packed layer, where it is kept.
+    packed: Option<(Digest, PathBuf)>,
     /// The folder with `fs` in it.
     pub(crate) path: PathBuf,
     pub(crate) bytes: u64,
@@ -92,7 +95,24 @@ impl Staged {
         let root = path.join("fs");
         std::fs::create_dir_all(&root).map_err(|error| ImageError::io(&expected.what(), error))?;
         let bytes = unpack(source, expected, &root)?;
-        Ok(Self { _workspace: workspace.clone(), diff_id: expected.diff_id, path, bytes })
+        Ok(Self { _workspace: workspace.clone(), diff_id: expected.diff_id, packed: None, path, bytes })
+    }
+
+    /// The same, and the bytes that came are kept beside it if the manifest names them.
+    pub(crate) fn unpack_and_keep(
+        workspace: &Arc<Workspace>,
+        expected: &Expected,
+        source: impl Read,
+    ) -> Result<Self, ImageError> {
+        let Some(digest) = expected.digest else { return Self::unpack(workspace, expected, source) };
+        let path = workspace.path().join(format!("{}.packed", digest.hex()));
+        let source = Keeping::new(source, &path).map_err(|error| ImageError::io(&expected.what(), error))?;
+        let staged = Self::unpack(workspace, expected, source)?;
+        Ok(Self { packed: Some((digest, path)), ..staged })
+    }
+
+    pub(crate) fn packed(&self) -> Option<(Digest, PathBuf)> {
+        self.packed.clone()
     }
 
     pub(crate) fn is_of(&self, diff_id: &Digest) -> bool {

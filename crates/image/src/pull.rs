@@ -1,6 +1,6 @@
 //! Images from registries. What several want at the same time is fetched once: an image by its reference, a layer by its digest.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use futures_util::FutureExt as _;
@@ -19,7 +19,7 @@ use crate::{Credentials, Image, ImageError, Images as _};
 /// Layers that come at the same time.
 const DOWNLOADS_MAX: usize = 3;
 
-type Work<T> = BoxFuture<'static, Result<T, ImageError>>;
+pub(crate) type Work<T> = BoxFuture<'static, Result<T, ImageError>>;
 
 /// What is being fetched in this process.
 #[derive(Debug)]
@@ -70,6 +70,15 @@ impl<K: Eq + std::hash::Hash, T: Clone> Ongoing<K, T> {
 }
 
 impl Store {
+    /// Joins a pull of this name, or begins it.
+    pub(crate) async fn join_pull(
+        &self,
+        key: String,
+        begin: impl FnOnce() -> Work<Arc<Image>>,
+    ) -> Result<Arc<Image>, ImageError> {
+        self.pulls().images.join((key, Vec::new()), begin).await
+    }
+
     pub(crate) async fn pull_image(
         &self,
         reference: &str,
@@ -99,7 +108,7 @@ impl Store {
         Err(refused.expect("there was at least one user"))
     }
 
-    async fn pull_as(&self, reference: &Reference, session: Arc<Session>) -> Result<Arc<Image>, ImageError> {
+    pub(crate) async fn pull_as(&self, reference: &Reference, session: Arc<Session>) -> Result<Arc<Image>, ImageError> {
         let name = reference.to_string();
         let top = session.manifest(&reference.version()).await?;
         let names = Names {
@@ -117,7 +126,8 @@ impl Store {
         let staged = layers.map(|(expected, blob)| self.layer(&session, expected.clone(), blob.clone()));
         let staged: Vec<Arc<Staged>> = try_join_all(staged).await?.into_iter().flatten().collect();
         let store = self.clone();
-        blocking(name, move || store.commit(&plan, &staged, &BTreeMap::new(), names)).await
+        let packed = staged.iter().filter_map(|staged| staged.packed()).collect();
+        blocking(name, move || store.commit(&plan, &staged, &packed, names)).await
     }
 
     /// From what the reference names to the manifest for this machine, and everything that was read on the way.
@@ -163,11 +173,17 @@ impl Store {
         blob: Descriptor,
     ) -> Result<Arc<Staged>, ImageError> {
         let _permit = self.pulls().downloads.acquire().await.expect("it is never closed");
+        let is_kept = session.is_peer();
         let (pieces, feed) = download(session, blob);
         let store = self.clone();
         let unpacked = blocking(expected.what(), move || {
             let workspace = store.workspace()?;
-            Staged::unpack(&workspace, &expected, pieces).map(Arc::new)
+            // What no registry has is passed on packed.
+            let staged = match is_kept {
+                true => Staged::unpack_and_keep(&workspace, &expected, pieces),
+                false => Staged::unpack(&workspace, &expected, pieces),
+            };
+            staged.map(Arc::new)
         });
         tokio::join!(unpacked, feed).0
     }

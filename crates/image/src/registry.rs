@@ -1,7 +1,7 @@
 //! What a registry is asked: manifests and blobs of one repository, by the OCI distribution specification. Requests that
 //! fail for a while are repeated; a registry that wants to know who asks is told so, with the first credentials that fit.
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use http::header::{ACCEPT, AUTHORIZATION, RANGE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use crate::digest::Digest;
 use crate::manifest::{Descriptor, MANIFEST_BYTES_MAX, MANIFEST_TYPES};
 use crate::reference::Reference;
+use crate::share::{Dial, Peer};
 use crate::{Credentials, ImageError, Settings};
 
 mod address;
@@ -43,6 +44,10 @@ pub(crate) struct Session {
     credentials: Option<Credentials>,
     /// The header that the registry accepted last.
     authorization: Mutex<Option<HeaderValue>>,
+    /// Who is asked, for messages.
+    place: String,
+    /// Another node of the cluster, which has images of many registries.
+    is_peer: bool,
 }
 
 impl Session {
@@ -60,7 +65,27 @@ impl Session {
             address: Address::of(reference.registry(), plain),
             credentials,
             authorization: Mutex::default(),
+            place: "the registry".to_owned(),
+            is_peer: false,
         }
+    }
+
+    /// Asks another node in place of the registry.
+    pub(crate) fn of_peer(settings: &Settings, peer: &Peer, dial: Arc<dyn Dial>, reference: &Reference) -> Self {
+        Self {
+            settings: settings.clone(),
+            connector: Connector::through(dial),
+            reference: reference.clone(),
+            address: Address::of_peer(&peer.host, peer.port),
+            credentials: None,
+            authorization: Mutex::default(),
+            place: format!("the server {}", peer.name),
+            is_peer: true,
+        }
+    }
+
+    pub(crate) fn is_peer(&self) -> bool {
+        self.is_peer
     }
 
     /// A manifest or index by tag or digest, checked as far as its digest is known.
@@ -97,7 +122,11 @@ impl Session {
     }
 
     fn uri(&self, kind: &str, version: &str) -> Result<Uri, ImageError> {
-        let text = format!("{}/v2/{}/{kind}/{version}", self.address.url(), self.reference.path());
+        let mut text = format!("{}/v2/{}/{kind}/{version}", self.address.url(), self.reference.path());
+        if self.is_peer {
+            // As mirrors are told for which registry they stand.
+            text = format!("{text}?ns={}", self.reference.registry());
+        }
         text.parse().map_err(|_| self.failed(format!("{text} is no URL")))
     }
 
@@ -108,7 +137,7 @@ impl Session {
             let outcome = self.authorized(uri, headers).await;
             let (wait, problem) = match outcome {
                 Ok(response) if !is_passing(response.status()) => return self.judge(response),
-                Ok(response) => (retry_after(&response), format!("the registry answers {}", response.status())),
+                Ok(response) => (retry_after(&response), format!("{} answers {}", self.place, response.status())),
                 Err(Trouble::Final(error)) => return Err(error),
                 Err(Trouble::Passing(problem)) => (None, problem),
             };
@@ -197,7 +226,7 @@ impl Session {
                 Err(self.damaged(format!("an answer has more than {bytes_max} bytes")))
             }
             Ok(Err(error)) => Err(self.failed(format!("the connection broke: {error}"))),
-            Err(_) => Err(self.failed("the registry fell silent".to_owned())),
+            Err(_) => Err(self.failed(format!("{} fell silent", self.place))),
         }
     }
 
@@ -207,12 +236,12 @@ impl Session {
             StatusCode::OK | StatusCode::PARTIAL_CONTENT => Ok(response),
             StatusCode::NOT_FOUND => Err(ImageError::NotFound {
                 reference: self.reference.to_string(),
-                detail: "its registry does not have it".to_owned(),
+                detail: format!("{} does not have it", if self.is_peer { &self.place } else { "its registry" }),
             }),
             status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
                 Err(self.unauthorized(format!("it answers {status} for {}", self.reference)))
             }
-            status => Err(self.failed(format!("the registry answers {status}"))),
+            status => Err(self.failed(format!("{} answers {status}", self.place))),
         }
     }
 

@@ -197,7 +197,12 @@ impl Store {
         let turn = self.turn()?;
         let mut index = self.read()?;
         for (digest, path) in &files {
-            std::fs::rename(path, self.blob_path(digest)).map_err(failed)?;
+            let place = self.blob_path(digest);
+            match std::fs::rename(path, &place) {
+                // A layer that two images have got at the same time: the other one was first.
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound && place.exists() => {}
+                other => other.map_err(failed)?,
+            }
         }
         for (expected, staged) in plan.layers.iter().filter_map(|layer| Some((layer, find(staged, &layer.diff_id)?))) {
             self.place_layer(&mut index, expected.diff_id, staged).map_err(failed)?;
@@ -380,6 +385,15 @@ impl Store {
 
     fn index_path(&self) -> PathBuf {
         self.path("index.json")
+    }
+
+    pub(crate) fn blob_file(&self, digest: &Digest) -> PathBuf {
+        self.blob_path(digest)
+    }
+
+    /// An image by a full reference, without being about to use it.
+    pub(crate) fn known(&self, reference: &str) -> Result<Option<Arc<Image>>, ImageError> {
+        self.lookup(reference)
     }
 
     fn blob_path(&self, digest: &Digest) -> PathBuf {

@@ -1,5 +1,6 @@
-//! The node's own HTTPS server: logs, exec, attach, port-forward, and what the node tells of itself. The API server alone comes
-//! here, on behalf of users whom it has authorized: it proves itself with its client certificate, and nobody else is served.
+//! The node's own HTTPS server: logs, exec, attach, port-forward, and what the node tells of itself. The API server comes here, on
+//! behalf of users whom it has authorized, and proves itself with its client certificate. Other nodes of the cluster may come with
+//! theirs, for images and nothing else; nobody else is served.
 //!
 //! The server asks of the node what [`Host`] says, and of the engine the streams of containers. It needs no pod workers to be
 //! tested.
@@ -8,6 +9,7 @@ mod answer;
 mod fd;
 mod follow;
 mod forward;
+mod images;
 mod logs;
 mod program;
 mod resource;
@@ -24,6 +26,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apimachinery::value::Value;
+use corten_image::Shared;
 use corten_runtime::engine::{ContainerId, Engine, Usage};
 use corten_stdx::clock::Clock;
 use corten_stdx::error::Chain;
@@ -39,6 +42,7 @@ use tokio_rustls::TlsAcceptor;
 
 use self::answer::{Answer, Refusal, text};
 use self::route::Route;
+use self::tls::Visitor;
 use crate::machine::Machine;
 
 pub use self::tls::{Identity, TlsError};
@@ -106,6 +110,8 @@ pub struct Server {
     pub identity: watch::Receiver<Identity>,
     pub host: Arc<dyn Host>,
     pub engine: Arc<dyn Engine>,
+    /// For other nodes.
+    pub images: Arc<dyn Shared>,
     pub clock: Clock,
     pub tasks: Tasks,
 }
@@ -195,18 +201,18 @@ impl Server {
             () = stopped.wait() => return,
         };
         match shaken {
-            Ok(Ok(Some(stream))) => self.serve(stream).await,
-            Ok(Ok(None)) => tracing::warn!("a client that is not the API server was turned away"),
+            Ok(Ok(Some((stream, visitor)))) => self.serve(stream, visitor).await,
+            Ok(Ok(None)) => tracing::warn!("a client that is neither the API server nor a node was turned away"),
             Ok(Err(error)) => tracing::debug!(error = %Chain(&error), "handshake failed"),
             Err(_) => tracing::debug!("handshake timed out"),
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: tokio_rustls::server::TlsStream<TcpStream>) {
+    async fn serve(self: Arc<Self>, stream: tokio_rustls::server::TlsStream<TcpStream>, visitor: Visitor) {
         let mut stopped = self.tasks.stopped();
         let service = service_fn(move |request: http::Request<Incoming>| {
             let server = self.clone();
-            async move { Ok::<_, Infallible>(server.answer(request).await) }
+            async move { Ok::<_, Infallible>(server.answer(request, visitor).await) }
         });
         let mut builder = hyper::server::conn::http1::Builder::new();
         builder.timer(TokioTimer::new()).header_read_timeout(HANDSHAKE_LIMIT);
@@ -223,17 +229,26 @@ impl Server {
         }
     }
 
-    async fn answer(&self, request: http::Request<Incoming>) -> Answer {
+    async fn answer(&self, request: http::Request<Incoming>, visitor: Visitor) -> Answer {
         let method = request.method().clone();
-        match self.route(request, &method).await {
+        match self.route(request, &method, visitor).await {
             Ok(answer) => answer,
             Err(refusal) => refusal.into_answer(),
         }
     }
 
-    async fn route(&self, request: http::Request<Incoming>, method: &Method) -> Result<Answer, Refusal> {
+    async fn route(
+        &self,
+        request: http::Request<Incoming>,
+        method: &Method,
+        visitor: Visitor,
+    ) -> Result<Answer, Refusal> {
         let route =
             Route::of(request.uri()).ok_or_else(|| Refusal::new(StatusCode::NOT_FOUND, "404 page not found"))?;
+        let is_image = matches!(route, Route::Manifest { .. } | Route::Blob { .. });
+        if visitor == Visitor::Node && !is_image {
+            return Err(Refusal::new(StatusCode::FORBIDDEN, "nodes may have images alone"));
+        }
         let streams = matches!(route, Route::Exec { .. } | Route::Attach { .. } | Route::PortForward { .. });
         if !(method == Method::GET || method == Method::HEAD || (streams && method == Method::POST)) {
             return Err(Refusal::new(StatusCode::METHOD_NOT_ALLOWED, "405: Method Not Allowed"));
@@ -247,21 +262,23 @@ impl Server {
             Route::Logs { target, options } => logs::serve(self, &target, options?).await,
             Route::Exec { target, wanted, command } => program::exec(self, request, &target, wanted?, command),
             Route::Attach { target, wanted } => program::attach(self, request, &target, wanted?),
+            Route::Manifest { repository, version } => images::manifest(self, repository, version).await,
+            Route::Blob { digest } => images::blob(self, digest, request.headers()).await,
             Route::PortForward { target, ports } => forward::serve(self, request, &target, ports?),
         }
     }
 }
 
-/// The stream of a client that is who it has to be.
+/// The stream of a client that may come, and who it is.
 async fn handshake(
     stream: TcpStream,
     identity: &Identity,
-) -> io::Result<Option<tokio_rustls::server::TlsStream<TcpStream>>> {
+) -> io::Result<Option<(tokio_rustls::server::TlsStream<TcpStream>, Visitor)>> {
     stream.set_nodelay(true)?;
     let config = identity.config().map_err(io::Error::other)?;
     let stream = TlsAcceptor::from(config).accept(stream).await?;
-    let may = identity.may_come(stream.get_ref().1.peer_certificates());
-    Ok(may.then_some(stream))
+    let visitor = identity.visitor(stream.get_ref().1.peer_certificates());
+    Ok(visitor.map(|visitor| (stream, visitor)))
 }
 
 #[cfg(test)]

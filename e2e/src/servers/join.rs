@@ -8,7 +8,6 @@ use corten_stdx::clock::Stopwatch;
 use super::Stage;
 use super::further::Further;
 use super::lan::ADDRESS;
-use crate::spine::node::make_images;
 
 /// Two seconds are the aim; a busy machine has more.
 const JOINED_MAX: Duration = Duration::from_secs(20);
@@ -33,9 +32,7 @@ pub(super) fn both(stage: &mut Stage) -> Result<()> {
 }
 
 fn joined(stage: &mut Stage, which: impl Fn(&mut Stage) -> &mut Further, command: &str) -> Result<()> {
-    let program = stage.first.program().to_owned();
     let further = which(stage);
-    make_images(&program, &further.data(), &["busybox"])?;
     let watch = Stopwatch::start();
     further.start(command)?;
     let name = further.name;

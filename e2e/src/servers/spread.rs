@@ -46,7 +46,8 @@ struct Pod {
     address: String,
 }
 
-/// A pod on each server; logs and exec reach all of them by the API of the first.
+/// A pod on each server, of an image that was imported on the first alone; logs and exec reach all of them by the API of the
+/// first.
 pub(super) fn pods(stage: &mut Stage) -> Result<()> {
     let file = stage.first.folder().join("web.yaml");
     std::fs::write(&file, WEB)?;
@@ -59,6 +60,10 @@ pub(super) fn pods(stage: &mut Stage) -> Result<()> {
         let said = stage.first.kubectl(&["exec", &pod.name, "--", "hostname"])?;
         ensure!(said.trim() == pod.name, "exec on {} says {said}", pod.node);
         stage.first.kubectl(&["logs", &pod.name])?;
+    }
+    for further in [&stage.second, &stage.third] {
+        let (_, images) = further.says(&["image", "ls"])?;
+        ensure!(images.contains("localhost/test/busybox:1"), "{} has the images {images}", further.name);
     }
     used(stage)
 }

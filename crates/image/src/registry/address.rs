@@ -22,6 +22,12 @@ impl Address {
         Self { url: format!("{scheme}://{host}") }
     }
 
+    /// Another node of the cluster.
+    pub(super) fn of_peer(host: &str, port: u16) -> Self {
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        Self { url: format!("https://{host}:{port}") }
+    }
+
     pub(super) fn url(&self) -> &str {
         &self.url
     }

@@ -21,6 +21,8 @@ use tokio::net::TcpStream;
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
 
+use crate::share::Dial;
+
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
 /// Makes connections. Cheap to clone; the authorities are read when the first one needs them.
@@ -28,6 +30,8 @@ const CONNECT_MAX: Duration = Duration::from_secs(10);
 pub(crate) struct Connector {
     authorities_pem: Arc<[u8]>,
     tls: Arc<OnceCell<TlsConnector>>,
+    /// Makes the connections itself, with whatever proves both sides.
+    dial: Option<Arc<dyn Dial>>,
 }
 
 impl std::fmt::Debug for Connector {
@@ -39,7 +43,11 @@ impl std::fmt::Debug for Connector {
 impl Connector {
     /// Trusts these authorities beside the machine's own.
     pub(crate) fn new(authorities_pem: &[u8]) -> Self {
-        Self { authorities_pem: authorities_pem.into(), tls: Arc::default() }
+        Self { authorities_pem: authorities_pem.into(), tls: Arc::default(), dial: None }
+    }
+
+    pub(crate) fn through(dial: Arc<dyn Dial>) -> Self {
+        Self { dial: Some(dial), ..Self::new(&[]) }
     }
 
     /// Asks on a connection of its own; the answer's body may last longer than `silence_max`, its head may not.
@@ -54,25 +62,46 @@ impl Connector {
         let tls = uri.scheme_str() == Some("https");
         let port = uri.port_u16().unwrap_or(if tls { 443 } else { 80 });
         let name = host.trim_matches(['[', ']']);
-        let connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect((name, port))).await;
-        let stream = match connected {
-            Ok(stream) => stream.map_err(|error| format!("no connection to {host}:{port}: {error}"))?,
-            Err(_) => return Err(format!("no connection to {host}:{port} within {} s", CONNECT_MAX.as_secs())),
-        };
         let request = request(uri, headers)?;
         let answer = async {
-            if !tls {
-                return ask(stream, request, tasks).await;
+            if let Some(dial) = &self.dial {
+                let stream = dial.dial(name, port).await;
+                return ask(
+                    stream.map_err(|error| format!("no connection to {host}:{port}: {error}"))?,
+                    request,
+                    tasks,
+                )
+                .await;
             }
-            let server = ServerName::try_from(name.to_owned()).map_err(|error| format!("{host}: {error}"))?;
-            let connector = self.tls.get_or_try_init(|| connector(&self.authorities_pem)).await?;
-            let stream = connector.connect(server, stream).await;
-            ask(stream.map_err(|error| format!("no TLS session with {host}: {error}"))?, request, tasks).await
+            self.ask_registry(host, port, tls, request, tasks).await
         };
         match tokio::time::timeout(silence_max, answer).await {
             Ok(answer) => answer,
             Err(_) => Err(format!("{host} does not answer")),
         }
+    }
+
+    async fn ask_registry(
+        &self,
+        host: &str,
+        port: u16,
+        tls: bool,
+        request: Request<Empty<Bytes>>,
+        tasks: &Tasks,
+    ) -> Result<Response<Incoming>, String> {
+        let name = host.trim_matches(['[', ']']);
+        let connected = tokio::time::timeout(CONNECT_MAX, TcpStream::connect((name, port))).await;
+        let stream = match connected {
+            Ok(stream) => stream.map_err(|error| format!("no connection to {host}:{port}: {error}"))?,
+            Err(_) => return Err(format!("no connection to {host}:{port} within {} s", CONNECT_MAX.as_secs())),
+        };
+        if !tls {
+            return ask(stream, request, tasks).await;
+        }
+        let server = ServerName::try_from(name.to_owned()).map_err(|error| format!("{host}: {error}"))?;
+        let connector = self.tls.get_or_try_init(|| connector(&self.authorities_pem)).await?;
+        let stream = connector.connect(server, stream).await;
+        ask(stream.map_err(|error| format!("no TLS session with {host}: {error}"))?, request, tasks).await
     }
 }
 

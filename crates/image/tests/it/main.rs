@@ -6,4 +6,5 @@ mod layout;
 mod pull;
 mod registry;
 mod roots;
+mod share;
 mod store;

@@ -191,7 +191,8 @@ impl Registry {
         if let Some(Wrong::Status(status, name, value)) = &fault {
             return (head(*status, &[(name, value)], 0), false);
         }
-        let Some(content) = state.content.get(&request.path) else { return (head(404, &[], 0), false) };
+        let plain = request.path.split('?').next().unwrap_or_default();
+        let Some(content) = state.content.get(plain) else { return (head(404, &[], 0), false) };
         let mut body = match &fault {
             Some(Wrong::Body(bytes)) => bytes.clone(),
             _ => content.bytes.clone(),

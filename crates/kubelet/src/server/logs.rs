@@ -61,7 +61,7 @@ pub(super) async fn serve(server: &Server, target: &Target, options: LogOptions)
 }
 
 /// The pieces as a body.
-struct Pieces(mpsc::Receiver<Bytes>);
+pub(super) struct Pieces(pub(super) mpsc::Receiver<Bytes>);
 
 impl futures_core::Stream for Pieces {
     type Item = Result<Frame<Bytes>, BoxError>;

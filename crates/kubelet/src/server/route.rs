@@ -38,10 +38,31 @@ pub(super) enum Route {
     Summary,
     Metrics,
     Resource,
-    Logs { target: Target, options: Result<LogOptions, Refusal> },
-    Exec { target: Target, wanted: Result<Wanted, Refusal>, command: Vec<String> },
-    Attach { target: Target, wanted: Result<Wanted, Refusal> },
-    PortForward { target: Target, ports: Result<Vec<u16>, Refusal> },
+    Logs {
+        target: Target,
+        options: Result<LogOptions, Refusal>,
+    },
+    Exec {
+        target: Target,
+        wanted: Result<Wanted, Refusal>,
+        command: Vec<String>,
+    },
+    Attach {
+        target: Target,
+        wanted: Result<Wanted, Refusal>,
+    },
+    PortForward {
+        target: Target,
+        ports: Result<Vec<u16>, Refusal>,
+    },
+    /// `registry.example/team/app`, and a tag or digest.
+    Manifest {
+        repository: String,
+        version: String,
+    },
+    Blob {
+        digest: String,
+    },
 }
 
 impl Route {
@@ -65,6 +86,11 @@ impl Route {
             ["attach", namespace, pod, uid, container] => query.attach(target(namespace, pod, uid, container)),
             ["portForward", namespace, pod] => query.forward(target(namespace, pod, "", "")),
             ["portForward", namespace, pod, uid] => query.forward(target(namespace, pod, uid, "")),
+            ["v2", path @ .., "manifests", version] => {
+                let repository = format!("{}/{}", query.first("ns")?, path.join("/"));
+                Self::Manifest { repository, version: (*version).to_owned() }
+            }
+            ["v2", .., "blobs", digest] => Self::Blob { digest: (*digest).to_owned() },
             _ => return None,
         })
     }

@@ -11,7 +11,7 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpListener;
 use tokio_tungstenite::tungstenite::Message;
 
-use self::fixture::{Fixture, LIMIT, channel};
+use self::fixture::{Fixture, LIMIT, MANIFEST, channel};
 
 #[tokio::test]
 async fn the_api_server_alone_is_served() {
@@ -21,6 +21,25 @@ async fn the_api_server_alone_is_served() {
     for name in [Some("somebody"), None] {
         assert!(fixture.connect_as(name).await.is_none(), "{name:?} was served");
     }
+}
+
+#[tokio::test]
+async fn other_nodes_have_images_and_nothing_else() {
+    let fixture = Fixture::new().await;
+    fs::write(fixture.blob(), "0123456789").unwrap();
+    for path in ["/pods", "/containerLogs/default/web/c", "/exec/default/web/c?output=1&command=true", "/metrics"] {
+        assert_eq!(fixture.get_as_node(path, "").await.0, 403, "{path}");
+    }
+    let manifest = |name: &str| format!("/v2/shop/{name}/manifests/1?ns=localhost");
+    let expected = (200, String::from_utf8(MANIFEST.to_vec()).unwrap());
+    assert_eq!(fixture.get_as_node(&manifest("www"), "").await, expected);
+    assert_eq!(fixture.get_as_node(&manifest("blog"), "").await.0, 404);
+    assert_eq!(fixture.get_as_node("/v2/shop/www/manifests/1?ns=docker.io", "").await.0, 404);
+    let blob = "/v2/shop/www/blobs/sha256:1?ns=localhost";
+    assert_eq!(fixture.get_as_node(blob, "").await, (200, "0123456789".to_owned()));
+    assert_eq!(fixture.get_as_node(blob, "Range: bytes=7-\r\n").await, (206, "789".to_owned()));
+    assert_eq!(fixture.get_as_node("/v2/shop/www/blobs/sha256:2?ns=localhost", "").await.0, 404);
+    assert_eq!(fixture.get(&manifest("www")).await, expected, "the API server may too");
 }
 
 #[tokio::test]

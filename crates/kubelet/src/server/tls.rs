@@ -7,7 +7,19 @@ use rustls::server::{VerifierBuilderError, WebPkiClientVerifier};
 use rustls::{RootCertStore, ServerConfig};
 use x509_parser::parse_x509_certificate;
 
-/// The server's certificate, and the one client that it serves.
+/// Who has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Visitor {
+    ApiServer,
+    /// Another node of the cluster, which may have images.
+    Node,
+}
+
+/// Certificates of nodes say this, upstream's way to name them.
+const NODES: &str = "system:nodes";
+const NODE_PREFIX: &str = "system:node:";
+
+/// The server's certificate, and the API server's name.
 #[derive(Debug)]
 pub struct Identity {
     /// Leaf first.
@@ -64,12 +76,19 @@ impl Identity {
         Some(certificate.validity().not_after.timestamp())
     }
 
-    /// Whether a verified chain is the API server's.
-    pub(super) fn may_come(&self, chain: Option<&[CertificateDer<'_>]>) -> bool {
-        let Some(leaf) = chain.and_then(<[_]>::first) else { return false };
-        let Ok((_, certificate)) = parse_x509_certificate(leaf) else { return false };
+    /// Whose a verified chain is; `None` is not served.
+    pub(super) fn visitor(&self, chain: Option<&[CertificateDer<'_>]>) -> Option<Visitor> {
+        let (_, certificate) = parse_x509_certificate(chain?.first()?).ok()?;
         let mut names = certificate.subject().iter_common_name().map(|name| name.as_str());
         // One name and no more: which of two is meant would be anybody's guess.
-        matches!((names.next(), names.next()), (Some(Ok(name)), None) if name == self.client_name)
+        let (Some(Ok(name)), None) = (names.next(), names.next()) else { return None };
+        let mut groups = certificate.subject().iter_organization().map(|group| group.as_str());
+        if name == self.client_name {
+            Some(Visitor::ApiServer)
+        } else if name.starts_with(NODE_PREFIX) && groups.any(|group| group == Ok(NODES)) {
+            Some(Visitor::Node)
+        } else {
+            None
+        }
     }
 }

@@ -1,5 +1,6 @@
 //! A server with a host and an engine that stand in for the node, and its client.
 
+use std::fs::File;
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -9,6 +10,7 @@ use std::time::Duration;
 
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
+use corten_image::{ImageError, Shared};
 use corten_runtime::engine::{
     Attached, ContainerId, ContainerState, Engine, EngineError, Event, Exit, PodState, Running, Streams, Usage,
 };
@@ -38,6 +40,21 @@ const CLIENT: &str = "kubelet-client";
 
 pub(super) fn channel(channel: u8, text: &str) -> Message {
     Message::binary([&[channel], text.as_bytes()].concat())
+}
+
+/// One image with one blob, the file.
+struct OneImage(PathBuf);
+
+pub(super) const MANIFEST: &[u8] = b"{}";
+
+impl Shared for OneImage {
+    fn manifest(&self, repository: &str, version: &str) -> Result<Option<Vec<u8>>, ImageError> {
+        Ok((repository == "localhost/shop/www" && version == "1").then(|| MANIFEST.to_vec()))
+    }
+
+    fn blob(&self, digest: &str) -> Result<Option<File>, ImageError> {
+        Ok((digest == "sha256:1").then(|| File::open(&self.0).unwrap()))
+    }
 }
 
 /// One pod `web` with one container `c`.
@@ -190,6 +207,9 @@ impl Authority {
         let key = KeyPair::generate().unwrap();
         let mut params = CertificateParams::new(vec!["node-1".to_owned()]).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
+        if name.starts_with("system:node:") {
+            params.distinguished_name.push(DnType::OrganizationName, "system:nodes");
+        }
         let der = params.signed_by(&key, &self.issuer).unwrap().der().clone();
         (der, PrivateKeyDer::try_from(key.serialize_der()).unwrap())
     }
@@ -225,11 +245,28 @@ impl Fixture {
             node: "node-1".to_owned(),
             host: host.clone(),
             engine: Arc::new(Machine),
+            images: Arc::new(OneImage(folder.path().join("blob"))),
             clock: Clock::system(),
             tasks: Tasks::new(),
         };
         server.start(listener).unwrap();
         Self { host, folder, address, authority, _identity: sender }
+    }
+
+    /// The file that is the image's blob.
+    pub(super) fn blob(&self) -> PathBuf {
+        self.folder.path().join("blob")
+    }
+
+    /// Code and body of an answer to another node.
+    pub(super) async fn get_as_node(&self, path: &str, headers: &str) -> (u16, String) {
+        let mut io = self.connect_as(Some("system:node:node-2")).await.unwrap();
+        let mut first = Stream { io: Some(io), seen: Vec::new() };
+        // It asks how the server is, which is not its business.
+        first.expect("nodes may have images alone").await;
+        io = first.io.take().unwrap();
+        io.write_all(format!("GET {path} HTTP/1.1\r\nHost: node-1\r\n{headers}\r\n").as_bytes()).await.unwrap();
+        Stream { io: Some(io), seen: Vec::new() }.head().await
     }
 
     pub(super) fn log(&self) -> PathBuf {
