@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::time::Duration;
 
 use corten_runtime::engine::{ContainerId, Engine, EngineError, Event, Streams};
-use corten_runtime::spec::{ContainerSpec, ExecSpec, Limits};
+use corten_runtime::spec::{ContainerSpec, ExecSpec, Limits, PodSpec};
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 use rustix::process::{Pid, Signal, kill_process};
 
@@ -117,10 +117,25 @@ async fn a_pod_whose_process_dies_is_gone_and_can_be_made_anew() {
     assert_eq!((left[0].pid, left[0].containers[0].exit.map(|exit| exit.code)), (0, Some(137)));
     node.restart().await;
     assert_eq!(node.own.pods().await.unwrap()[0].pid, 0);
+    let upper = node.path("pods/a/containers/main/0/upper");
+    assert!(upper.is_dir());
     assert!(node.own.create_pod(&spec).await.unwrap() > 0);
+    assert!(!upper.exists(), "what the containers before it wrote is gone");
     assert!(node.own.pods().await.unwrap()[0].containers.is_empty());
     assert_eq!(node.start("a", &node.spec("exit 0")).await.unwrap().exit, None);
     assert_eq!(node.exit().await.1.code, 0);
+    node.own.remove_pod("a").await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pod_that_cannot_be_made_leaves_nothing() {
+    let Some(node) = Node::new().await else { return };
+    let good = node.pod_spec("a");
+    let bad = PodSpec { sysctls: [("kernel.is_there".to_owned(), "no".to_owned())].into(), ..good.clone() };
+    assert!(node.own.create_pod(&bad).await.is_err());
+    assert!(node.own.pods().await.unwrap().is_empty() && !node.path("pods/a").exists());
+    assert_eq!(fs::read_dir(node.path("run")).unwrap().count(), 0);
+    assert!(node.own.create_pod(&good).await.unwrap() > 0, "another try is not in its way");
     node.own.remove_pod("a").await.unwrap();
 }
 
