@@ -151,14 +151,17 @@ fn prepare(node: &Node, pod: &PodSpec, id: &ContainerId, spec: &ContainerSpec, k
 }
 
 async fn record_start(node: &Arc<Node>, pod: &Pod, id: &ContainerId, done: &Done) -> ContainerState {
-    let (state, record) = {
+    let state = {
         let mut state = pod.state();
         let container = state.containers.entry(entry(id)).or_insert_with(|| Container::asked(0));
         container.began(done.pid, done.started_ns);
-        (container.describe(&id.pod, &id.name, id.attempt), container.record())
+        container.describe(&id.pod, &id.name, id.attempt)
     };
+    // What ends at once may have ended by now, and even be removed.
+    let _turn = pod.records.lock().await;
+    let record = pod.state().containers.get(&entry(id)).map(Container::record);
     // The record's key alone is enough to find it again: the pod process knows the rest.
-    if record.exit.is_none() {
+    if let Some(record) = record {
         let (node, id) = (node.clone(), id.clone());
         if let Err(error) = blocking(move || node.files.write_container(&id, &record)).await {
             tracing::warn!(%error, "start is not recorded");
@@ -175,6 +178,7 @@ pub(super) async fn ended(
     exit: Exit,
 ) -> Result<Option<Event>, EngineError> {
     let spec = pod.spec();
+    let turn = pod.records.lock().await;
     let found = {
         let state = pod.state();
         let mut all = state.containers.iter();
@@ -196,6 +200,7 @@ pub(super) async fn ended(
         container.began = true;
         container.exit = Some(exit);
     }
+    drop(turn);
     if let Err(error) = node.groups.clear(&group, &node.clock).await {
         tracing::warn!(%error, container = id.name, "control group is left until the container is removed");
     }

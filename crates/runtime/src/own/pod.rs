@@ -26,12 +26,17 @@ const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
 const RECONNECTS_MAX: u32 = 20;
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 
+/// Pause before an end that could not be written down is written again.
+const RECORD_AGAIN: Duration = Duration::from_secs(1);
+
 /// Code of a process that died with its pod.
 const KILLED: i32 = 137;
 
 pub(super) struct Pod {
     /// Held to read by what happens in a pod, to write by what makes or ends it.
     pub(super) turn: RwLock<()>,
+    /// Held by who writes a container's record: its start and its end may come at the same moment, and the end is to stay.
+    pub(super) records: tokio::sync::Mutex<()>,
     state: Mutex<State>,
 }
 
@@ -64,7 +69,7 @@ impl Pod {
             execs: HashMap::new(),
             last_key: 0,
         };
-        Self { turn: RwLock::new(()), state: Mutex::new(state) }
+        Self { turn: RwLock::new(()), records: tokio::sync::Mutex::default(), state: Mutex::new(state) }
     }
 
     pub(super) fn state(&self) -> MutexGuard<'_, State> {
@@ -352,19 +357,29 @@ async fn ended(node: &Arc<Node>, pod: &Arc<Pod>, link: &Arc<Link>, exited: Exite
     {
         tracing::debug!(key, "nobody waits for this exit");
     }
-    let found = container::ended(node, pod, key, exit).await;
-    let event = match found {
-        Ok(event) => event,
-        Err(error) => {
-            tracing::error!(pod = pod.spec().id, key, %error, "exit is not recorded; the pod process keeps it");
-            return;
-        }
-    };
+    let Some(event) = recorded(node, pod, key, exit).await else { return };
     if let Err(error) = link.post(Acknowledge { key }).await {
         tracing::debug!(key, %error, "exit is acknowledged after the next connection");
     }
     if let Some(event) = event {
         node.tell(event).await;
+    }
+}
+
+/// Writes an end down, be it later: a disk may be full for a while. `None` when the pod goes, or we are told to end; the pod process
+/// keeps it for the next connection.
+async fn recorded(node: &Arc<Node>, pod: &Arc<Pod>, key: u64, exit: Exit) -> Option<Option<Event>> {
+    let mut stopped = node.tasks.stopped();
+    loop {
+        match container::ended(node, pod, key, exit).await {
+            Ok(event) => return Some(event),
+            Err(error) => tracing::error!(pod = pod.spec().id, key, %error, "exit is not recorded yet"),
+        }
+        tokio::select! {
+            () = stopped.wait() => return None,
+            () = node.clock.sleep(RECORD_AGAIN) => {}
+        }
+        pod.link().ok()?;
     }
 }
 

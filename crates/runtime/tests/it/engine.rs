@@ -105,6 +105,45 @@ async fn an_exit_between_two_runtime_processes_is_found() {
     node.own.remove_pod("a").await.unwrap();
 }
 
+/// Start and end of a program that ends at once are written down at the same moment.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_end_is_lost_that_comes_with_its_start() {
+    const SIDE_BY_SIDE: usize = 8;
+    let Some(mut node) = Node::new().await else { return };
+    node.pod("a").await;
+    for round in 0..25 {
+        let spec = |number: usize| ContainerSpec { name: format!("c{number}"), attempt: round, ..node.spec(":") };
+        let specs: Vec<_> = (0..SIDE_BY_SIDE).map(spec).collect();
+        let starts: FuturesUnordered<_> = specs.iter().map(|spec| node.start("a", spec)).collect();
+        starts.for_each(async |started| drop(started.expect("it starts"))).await;
+        for _ in 0..SIDE_BY_SIDE {
+            assert_eq!(node.exit().await.1.code, 0);
+        }
+    }
+    let before = node.own.pods().await.unwrap();
+    assert!(before[0].containers.iter().all(|container| container.started_ns > 0));
+    node.restart().await;
+    assert_eq!(node.own.pods().await.unwrap(), before);
+    node.own.remove_pod("a").await.unwrap();
+}
+
+/// As when the disk is full for a while.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_end_that_cannot_be_written_down_is_told_when_it_can() {
+    let Some(mut node) = Node::new().await else { return };
+    node.pod("a").await;
+    let running = node.start("a", &node.spec("while ! [ -e /go ]; do sleep 0.02; done; exit 6")).await.unwrap();
+    let (folder, aside) = (node.path("pods/a/containers/main/0"), node.path("aside"));
+    fs::rename(&folder, &aside).unwrap();
+    fs::write(format!("/proc/{}/root/go", running.pid), "").unwrap();
+    let pid = Pid::from_raw(i32::try_from(running.pid).unwrap()).unwrap();
+    eventually(|| rustix::process::test_kill_process(pid).is_err()).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    fs::rename(&aside, &folder).unwrap();
+    assert_eq!(node.exit().await.1.code, 6);
+    node.own.remove_pod("a").await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pod_whose_process_dies_is_gone_and_can_be_made_anew() {
     let Some(mut node) = Node::new().await else { return };
