@@ -3,7 +3,7 @@
 
 mod app;
 mod connect;
-mod period;
+pub mod option;
 pub mod ps;
 pub mod rm;
 pub mod run;

@@ -1,7 +1,7 @@
 //! `corten ps`: what `corten run` has made, a row each.
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use corten_apimachinery::duration::human;
 use corten_apimachinery::meta::Meta;
 use corten_apimachinery::time::Time;
@@ -10,6 +10,7 @@ use corten_client::{Resource, Select};
 
 use crate::app::{DEPLOYMENTS, INGRESSES, NAME, PODS, REPLICA_SETS, ours};
 use crate::connect::{Session, Target, refused};
+use crate::option::Output;
 use crate::state::{Objects, State};
 use crate::url::url;
 
@@ -20,12 +21,6 @@ pub struct Ps {
     /// How to print the answer.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 #[derive(Debug, PartialEq, Eq)]

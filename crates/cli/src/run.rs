@@ -15,7 +15,7 @@ use clap::Args;
 
 use crate::app::{check_name, name_of};
 use crate::connect::{Session, Target};
-use crate::period::period;
+use crate::option::period;
 use board::Board;
 use objects::Wanted;
 use words::{Port, Source, Variable, Volume};

@@ -6,9 +6,10 @@ mod read;
 mod show;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
 use crate::connect::{Cluster, refused};
+use crate::option::Output;
 
 #[derive(Debug, Args)]
 pub struct Status {
@@ -17,12 +18,6 @@ pub struct Status {
     /// How to print the answer.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// Shows the cluster.

@@ -12,12 +12,13 @@ pub(crate) mod service;
 mod workload;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use corten_client::Resource;
 
 use self::finding::Finding;
 use self::read::Reader;
 use crate::connect::{Session, Target, refused};
+use crate::option::Output;
 
 #[derive(Debug, Args)]
 pub struct Why {
@@ -29,12 +30,6 @@ pub struct Why {
     /// How to print the answer.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     output: Output,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Output {
-    Text,
-    Json,
 }
 
 /// A kind that can be looked at.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use corten_cli::option::Output;
 use ipnet::Ipv4Net;
 
 /// A platform in one binary, speaking the Kubernetes API.
@@ -121,13 +122,6 @@ pub struct Common {
     /// How to print the answer.
     #[arg(short, long, value_name = "FORMAT", default_value = "text")]
     pub output: Output,
-}
-
-/// How an answer is printed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Output {
-    Text,
-    Json,
 }
 
 /// Which part of the network is ours.

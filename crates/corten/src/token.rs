@@ -11,12 +11,13 @@ use clap::{Args, Subcommand};
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
+use corten_cli::option::{Output, period};
 use corten_client::https::{Https, Server};
 use corten_client::{Client, Delete, Resource, Select};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 
-use crate::args::{Common, Output};
+use crate::args::Common;
 use crate::cluster::{self, Cluster};
 use crate::seams::Seams;
 pub use text::{JoinToken, hash_of};
@@ -58,20 +59,6 @@ struct Remove {
     common: Common,
     /// The token, or its part before the first dot.
     token: String,
-}
-
-/// Seconds, minutes or hours, at least a second.
-fn period(text: &str) -> Result<Duration, String> {
-    let said = || "not a time such as 90s, 30m or 24h".to_owned();
-    let unit = text.find(|char: char| !char.is_ascii_digit()).map(|at| text.split_at(at)).ok_or_else(said)?;
-    let count: u64 = unit.0.parse().map_err(|_| said())?;
-    let seconds = match unit.1 {
-        "s" => Some(count),
-        "m" => count.checked_mul(60),
-        "h" => count.checked_mul(3600),
-        _ => None,
-    };
-    seconds.filter(|seconds| (1..=10 * 366 * 86_400).contains(seconds)).map(Duration::from_secs).ok_or_else(said)
 }
 
 pub fn run(token: &Token) -> anyhow::Result<()> {
@@ -186,22 +173,4 @@ fn secret(token: &JoinToken, end: &str) -> Value {
 fn field(secret: &Value, name: &str) -> String {
     let bytes = STANDARD.decode(secret.str_at(&["data", name])).unwrap_or_default();
     String::from_utf8_lossy(&bytes).into_owned()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn periods_have_a_unit() {
-        let check = |text: &str, expect: Option<u64>| {
-            assert_eq!(period(text).ok().map(|period| period.as_secs()), expect, "{text}");
-        };
-        check("90s", Some(90));
-        check("30m", Some(1800));
-        check("24h", Some(86_400));
-        for bad in ["", "5", "h", "0s", "1d", "-1h", "99999999999999999999h"] {
-            check(bad, None);
-        }
-    }
 }

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use clap::Args;
+use corten_cli::option::Output;
 use corten_image::{Image, Images as _};
 
-use crate::args::{Common, Output};
+use crate::args::Common;
 
 #[derive(Debug, Args)]
 pub(super) struct List {

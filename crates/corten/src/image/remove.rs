@@ -1,9 +1,10 @@
 //! `corten image rm`.
 
 use clap::Args;
+use corten_cli::option::Output;
 
 use super::advise;
-use crate::args::{Common, Output};
+use crate::args::Common;
 
 #[derive(Debug, Args)]
 pub(super) struct Remove {

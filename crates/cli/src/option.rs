@@ -1,9 +1,21 @@
-//! Times on the command line.
+//! Words that many verbs take: times, and the form of an answer.
 
 use std::time::Duration;
 
-/// Seconds, minutes or hours, at least a second: `90s`, `5m`, `24h`.
-pub(crate) fn period(text: &str) -> Result<Duration, String> {
+use clap::ValueEnum;
+
+/// How an answer is printed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    Text,
+    Json,
+}
+
+/// Seconds, minutes or hours, at least a second and at most ten years: `90s`, `5m`, `24h`.
+///
+/// # Errors
+/// What a time looks like.
+pub fn period(text: &str) -> Result<Duration, String> {
     let said = || "not a time such as 90s, 5m or 24h".to_owned();
     let at = text.find(|char: char| !char.is_ascii_digit()).ok_or_else(said)?;
     let (count, unit) = text.split_at(at);
@@ -14,7 +26,7 @@ pub(crate) fn period(text: &str) -> Result<Duration, String> {
         "h" => count.checked_mul(3600),
         _ => None,
     };
-    seconds.filter(|seconds| (1..=366 * 86_400).contains(seconds)).map(Duration::from_secs).ok_or_else(said)
+    seconds.filter(|seconds| (1..=10 * 366 * 86_400).contains(seconds)).map(Duration::from_secs).ok_or_else(said)
 }
 
 #[cfg(test)]
