@@ -111,9 +111,10 @@ impl Files {
         }
     }
 
+    /// What lies elsewhere first: of a folder that is half removed nobody knows what belonged to it.
     pub(super) fn remove_container(&self, id: &ContainerId) -> Result<(), EngineError> {
-        remove_tree(&self.container(id))?;
         remove_file(&self.exec_file(id))?;
+        remove_tree(&self.container(id))?;
         remove_if_empty(&self.pod(&id.pod).join(&id.name))
     }
 
@@ -162,7 +163,9 @@ impl Files {
             let parts: Vec<&str> = name.split('.').collect();
             let belongs = match parts.as_slice() {
                 [pod, "sock"] => self.pod(pod).join("pod.json").exists(),
-                [pod, container, attempt, "exec"] => self.pod(pod).join(container).join(attempt).is_dir(),
+                [pod, container, attempt, "exec"] => {
+                    self.pod(pod).join(container).join(attempt).join("container.json").exists()
+                }
                 _ => false,
             };
             if !belongs {

@@ -195,6 +195,21 @@ async fn what_is_left_of_half_a_pod_goes_at_the_next_start() {
     assert!(node.own.pods().await.unwrap().is_empty());
 }
 
+/// A process that was killed while it removed a container leaves a folder without a record.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_left_of_half_a_container_goes_with_its_pod() {
+    let Some(mut node) = Node::new().await else { return };
+    node.pod("a").await;
+    node.start("a", &node.spec("exit 0")).await.unwrap();
+    node.exit().await;
+    assert!(node.path("run/a.main.0.exec").exists());
+    fs::remove_file(node.path("pods/a/containers/main/0/container.json")).unwrap();
+    node.restart().await;
+    node.own.remove_pod("a").await.unwrap();
+    assert_eq!(fs::read_dir(node.path("run")).unwrap().count(), 0);
+    assert!(!node.path("pods/a").exists());
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stop_asks_first_and_kills_then() {
     let Some(mut node) = Node::new().await else { return };
