@@ -9,6 +9,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use rustix::net::{AddressFamily, SocketType};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 /// A network namespace, kept alive by this value.
@@ -75,12 +76,12 @@ impl NetNs {
         Ok(one.dev() == two.dev() && one.ino() == two.ino())
     }
 
-    /// Tells it from every other that there is at the same time.
+    /// Tells it from every other since the machine has started; the kernel gives the number in its name out again (socket(7)).
     ///
     /// # Errors
-    /// When the kernel does not tell.
-    pub fn number(&self) -> io::Result<u64> {
-        Ok(self.0.metadata()?.ino())
+    /// When the namespace may not be entered.
+    pub fn cookie(&self) -> io::Result<u64> {
+        self.run(cookie_here)?
     }
 
     /// # Errors
@@ -95,9 +96,37 @@ impl NetNs {
     }
 }
 
+/// That of the namespace which this thread is in.
+fn cookie_here() -> io::Result<u64> {
+    let socket = rustix::net::socket(AddressFamily::INET, SocketType::DGRAM, None)?;
+    let (mut cookie, mut length) = (0_u64, size_of::<u64>() as libc::socklen_t);
+    let (value, space) = ((&raw mut cookie).cast(), &raw mut length);
+    // SAFETY: the descriptor is open; the option is a number of 64 bits, for which there is room at the address, as `length` says.
+    let answer = unsafe { libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_NETNS_COOKIE, value, space) };
+    if answer < 0 { Err(io::Error::last_os_error()) } else { Ok(cookie) }
+}
+
 fn on_own_thread<T: Send>(work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("netns".to_owned()).spawn_scoped(scope, work)?;
         thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cookie_is_never_given_out_again() {
+        let here = NetNs::current().expect("/proc");
+        assert_eq!(here.cookie().expect("told"), NetNs::current().and_then(|same| same.cookie()).expect("told"));
+        if !rustix::process::geteuid().is_root() {
+            return;
+        }
+        // The number in the name of the first one is free when the second is made.
+        let cookies = [(); 2].map(|()| NetNs::create().and_then(|new| new.cookie()).expect("told"));
+        assert_ne!(cookies[0], cookies[1]);
+        assert!(!cookies.contains(&here.cookie().expect("told")));
+    }
 }

@@ -2,9 +2,7 @@
 //! has it as well when it starts while control is away.
 
 use std::collections::BTreeSet;
-use std::fs::{File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,6 +12,7 @@ use corten_dns::Zones;
 use corten_gateway::ingress::Wanted;
 use corten_proxy::config::{Certificate, NodeConfig};
 use corten_stdx::clock::Clock;
+use corten_stdx::file::replace_with;
 use corten_stdx::random::Random;
 use corten_stdx::task::Stopped;
 use tokio::sync::watch;
@@ -139,9 +138,8 @@ impl Publisher {
 
 /// Replaces the file as a whole. It is made again from the API after a crash, so nobody waits for the disk.
 fn write(path: &Path, sealed: &[u8]) -> anyhow::Result<()> {
-    let beside = path.with_added_extension("new");
-    let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    show_to_edge(&file)?;
-    file.write_all(sealed)?;
-    Ok(std::fs::rename(&beside, path)?)
+    replace_with(path, |file| {
+        show_to_edge(file)?;
+        Ok(file.write_all(sealed)?)
+    })
 }

@@ -7,6 +7,8 @@ use std::io::{Error, ErrorKind};
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
+use corten_stdx::file::replace;
+use corten_sys::namespace::NetNs;
 use ipnet::Ipv4Net;
 use serde::{Deserialize, Serialize};
 
@@ -20,7 +22,7 @@ const NOTE: &str = "ranges";
 pub(super) struct Note {
     data_dir: PathBuf,
     /// As the kernel names it.
-    network: PathBuf,
+    network: u64,
     service: String,
     pod: String,
 }
@@ -29,7 +31,7 @@ impl Note {
     /// Of an instance in the network namespace of this process.
     pub(super) fn new(data_dir: &Path, ranges: &Ranges) -> Result<Self, RangesError> {
         let data_dir = fs::canonicalize(data_dir).map_err(RangesError::Others)?;
-        let network = fs::read_link("/proc/self/ns/net").map_err(RangesError::Others)?;
+        let network = NetNs::current().and_then(|network| network.cookie()).map_err(RangesError::Others)?;
         Ok(Self { data_dir, network, service: ranges.service.to_string(), pod: ranges.pod.to_string() })
     }
 
@@ -39,8 +41,7 @@ impl Note {
         let folder = run.join(instance);
         DirBuilder::new().recursive(true).mode(0o700).create(&folder).map_err(RangesError::Others)?;
         let text = serde_json::to_vec(self).map_err(|error| RangesError::Others(error.into()))?;
-        // A note that was half written when its writer was killed is that of an instance that has done nothing yet.
-        fs::write(folder.join(NOTE), text).map_err(RangesError::Others)?;
+        replace(&folder.join(NOTE), &text).map_err(RangesError::Others)?;
         self.check(run, instance).inspect_err(|_| drop(fs::remove_file(folder.join(NOTE))))
     }
 
@@ -146,7 +147,7 @@ mod tests {
         let dir = tempfile::tempdir().expect("a directory");
         let data = instance(dir.path(), "aaaaaa");
         let note = Note::new(&data, &ranges("10.96.0.0/16", "10.244.0.0/16")).expect("here");
-        Note { network: "net:[1]".into(), ..note }.claim(dir.path(), "aaaaaa").expect("alone");
+        Note { network: note.network + 1, ..note }.claim(dir.path(), "aaaaaa").expect("alone");
         let same = Note::new(&data, &ranges("10.96.0.0/16", "10.244.0.0/16")).expect("here");
         same.claim(dir.path(), "bbbbbb").expect("alone on its network");
     }

@@ -4,10 +4,11 @@
 
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::Path;
 
+use corten_stdx::file::replace_durably;
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
@@ -80,7 +81,7 @@ impl Index {
     /// Answers when it is on the disk.
     pub(super) fn write(&self, path: &Path) -> Result<(), ImageError> {
         let json = serde_json::to_vec_pretty(self).expect("names and numbers");
-        replace(path, &json, true)
+        replace_durably(path, &json)
             .map_err(|error| ImageError::io(&format!("the image index {}", path.display()), error))
     }
 
@@ -119,39 +120,5 @@ impl Turn {
         rustix::io::retry_on_intr(|| rustix::fs::flock(&file, FlockOperation::LockExclusive))
             .map_err(|errno| failed(errno.into()))?;
         Ok(Self(file))
-    }
-}
-
-/// Replaces a file by a new one of this content.
-pub(super) fn replace(path: &Path, content: &[u8], durable: bool) -> io::Result<()> {
-    let beside = path.with_added_extension("new");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(content)?;
-    if durable {
-        file.sync_all()?;
-    }
-    std::fs::rename(&beside, path)?;
-    match path.parent().filter(|_| durable) {
-        Some(folder) => File::open(folder)?.sync_all(),
-        None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::io::Read as _;
-
-    use super::*;
-
-    #[test]
-    fn a_file_is_replaced_and_not_written_over() {
-        let dir = tempfile::tempdir().expect("a directory");
-        let path = dir.path().join("index.json");
-        replace(&path, b"the first one", true).expect("written");
-        let mut reader = File::open(&path).expect("there");
-        replace(&path, b"second", true).expect("replaced");
-        let mut read = String::new();
-        reader.read_to_string(&mut read).expect("text");
-        assert_eq!((read.as_str(), std::fs::read(&path).expect("there").as_slice()), ("the first one", &b"second"[..]));
     }
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Store, index};
+use super::Store;
 use crate::ImageError;
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -42,7 +42,7 @@ impl Store {
         }
         let json = serde_json::to_vec(&usage).expect("names and numbers");
         // A power cut ends every container, so that an older list does no harm.
-        index::replace(&self.path("use.json"), &json, false)
+        corten_stdx::file::replace(&self.path("use.json"), &json)
             .map_err(|error| ImageError::io("which images are in use", error))
     }
 }

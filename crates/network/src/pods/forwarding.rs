@@ -4,11 +4,11 @@
 //! switches do, says what was so before and which instances need it otherwise. It is there only where something was changed;
 //! whoever finds packets passed on already has nothing to undo.
 
-use std::fs::{File, OpenOptions};
-use std::io::{self, ErrorKind, Read as _, Seek as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::fs::File;
+use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 
+use corten_stdx::file::replace;
 use corten_sys::namespace::NetNs;
 use rustix::fs::{FlockOperation, flock};
 
@@ -25,22 +25,21 @@ const WAS: &str = "was ";
 /// Switches it on for an instance.
 pub(super) fn need(instance: &str, host: &NetNs, records: &Path) -> io::Result<()> {
     let path = path(host, records)?;
+    std::fs::create_dir_all(records)?;
+    let _turn = turn(records)?;
     host.run(|| {
         let is_on = read(Path::new(SWITCH))? == "1";
-        if is_on && !path.try_exists()? {
-            return Ok(());
-        }
-        std::fs::create_dir_all(records)?;
-        let mut record = Record::open(&path, true)?;
-        if !is_on {
+        let mut lines = match read_record(&path)? {
+            Some(lines) if is_on => lines,
+            None if is_on => return Ok(()),
             // Whatever the file says is of a time before somebody has switched it off.
-            record.lines = former()?;
-        }
+            _ => former()?,
+        };
         let own = format!("{NEEDS}{instance}");
-        if !record.lines.contains(&own) {
-            record.lines.push(own);
+        if !lines.contains(&own) {
+            lines.push(own);
+            write_record(&path, &lines)?;
         }
-        record.write()?;
         if is_on { Ok(()) } else { std::fs::write(SWITCH, "1") }
     })?
 }
@@ -48,16 +47,17 @@ pub(super) fn need(instance: &str, host: &NetNs, records: &Path) -> io::Result<(
 /// Puts everything back, unless another instance needs it. Does nothing for an instance that has not needed it.
 pub(super) fn done(instance: &str, host: &NetNs, records: &Path) -> io::Result<()> {
     let path = path(host, records)?;
+    let _turn = match turn(records) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        turn => turn?,
+    };
     host.run(|| {
-        let mut record = match Record::open(&path, false) {
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-            other => other?,
-        };
-        record.lines.retain(|line| line.strip_prefix(NEEDS) != Some(instance));
-        if record.lines.iter().any(|line| line.starts_with(NEEDS)) {
-            return record.write();
+        let Some(mut lines) = read_record(&path)? else { return Ok(()) };
+        lines.retain(|line| line.strip_prefix(NEEDS) != Some(instance));
+        if lines.iter().any(|line| line.starts_with(NEEDS)) {
+            return write_record(&path, &lines);
         }
-        for (path, value) in record.lines.iter().filter_map(|line| line.strip_prefix(WAS)?.split_once(' ')) {
+        for (path, value) in lines.iter().filter_map(|line| line.strip_prefix(WAS)?.split_once(' ')) {
             match std::fs::write(path, value) {
                 // The link is gone.
                 Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -87,34 +87,24 @@ fn read(path: &Path) -> io::Result<String> {
 }
 
 fn path(host: &NetNs, records: &Path) -> io::Result<PathBuf> {
-    Ok(records.join(format!("forwarding-{}", host.number()?)))
+    Ok(records.join(format!("forwarding-{}", host.cookie()?)))
 }
 
-/// The file, locked.
-struct Record {
-    file: File,
-    lines: Vec<String>,
+/// From reading a file until the switches are what it says nobody else writes one: a lock on their folder.
+fn turn(records: &Path) -> io::Result<File> {
+    let folder = File::open(records)?;
+    rustix::io::retry_on_intr(|| flock(&folder, FlockOperation::LockExclusive))?;
+    Ok(folder)
 }
 
-impl Record {
-    fn open(path: &Path, create: bool) -> io::Result<Self> {
-        loop {
-            let mut file =
-                OpenOptions::new().read(true).write(true).create(create).truncate(false).mode(0o600).open(path)?;
-            flock(&file, FlockOperation::LockExclusive)?;
-            // Whoever had the lock may have removed it.
-            if !path.try_exists()? {
-                continue;
-            }
-            let mut text = String::new();
-            file.read_to_string(&mut text)?;
-            return Ok(Self { file, lines: text.lines().map(str::to_owned).collect() });
-        }
+fn read_record(path: &Path) -> io::Result<Option<Vec<String>>> {
+    match std::fs::read_to_string(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        text => Ok(Some(text?.lines().map(str::to_owned).collect())),
     }
+}
 
-    fn write(mut self) -> io::Result<()> {
-        self.file.rewind()?;
-        self.file.set_len(0)?;
-        self.file.write_all(self.lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())
-    }
+/// What it was before must outlive a kill at any moment, so the file is replaced and not written over.
+fn write_record(path: &Path, lines: &[String]) -> io::Result<()> {
+    replace(path, lines.iter().map(|line| format!("{line}\n")).collect::<String>().as_bytes())
 }

@@ -171,6 +171,29 @@ async fn switches_are_put_back_by_the_last_who_needed_them() {
 }
 
 #[tokio::test]
+async fn what_was_before_outlives_a_kill_in_the_middle_of_writing() {
+    if !root() {
+        return;
+    }
+    let node = Node::new();
+    node.shell("echo 0 >/proc/sys/net/ipv4/ip_forward");
+    node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    let record = std::fs::read_dir(node.records.path()).unwrap().next().unwrap().unwrap().path();
+    // A kill leaves what is there between two calls of the kernel: the file itself is never less than it was.
+    let written = std::fs::read_to_string(&record).unwrap();
+    let seen = node.records.path().join("seen");
+    std::fs::hard_link(&record, &seen).unwrap();
+    node.pods("aaaaaa", "10.244.1.0/24").unwrap();
+    node.pods("bbbbbb", "10.245.1.0/24").unwrap();
+    assert_eq!(std::fs::read_to_string(&seen).unwrap(), written);
+    assert_ne!(std::fs::read_to_string(&record).unwrap(), written);
+    node.purge("bbbbbb");
+    assert_eq!(std::fs::read_to_string(&record).unwrap(), written);
+    node.purge("aaaaaa");
+    assert_eq!(node.shell("cat /proc/sys/net/ipv4/ip_forward"), "0\n");
+}
+
+#[tokio::test]
 async fn what_is_sent_to_no_pod_does_not_leave_the_node() {
     if !root() {
         return;

@@ -2,11 +2,12 @@
 //! renaming; it need not survive the machine, since no pod does.
 
 use std::fs::{self, DirBuilder};
-use std::io::{self, ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use corten_podspec::{Exec, Request};
+use corten_stdx::file::replace;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -217,11 +218,7 @@ fn write_record(path: &Path, record: &impl Serialize) -> Result<(), EngineError>
 }
 
 fn write(path: &Path, bytes: &[u8]) -> Result<(), EngineError> {
-    let new = path.with_added_extension("new");
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o600);
-    let written = options.open(&new).and_then(|mut file| file.write_all(bytes)).and_then(|()| fs::rename(&new, path));
-    written.map_err(|error| failed(path, &error))
+    replace(path, bytes).map_err(|error| failed(path, &error))
 }
 
 fn read_record<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, EngineError> {
