@@ -13,8 +13,8 @@ use corten_client::{Delete, Resource, Select};
 use crate::app::{CLAIMS, DEPLOYMENTS, INGRESSES, SERVICES, is_ours, of};
 use crate::connect::{Session, Target, refused};
 
-/// How long it may go unnoticed that an object has gone before its end was watched for.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
+/// What ends within this time needs no word.
+const SOON: Duration = Duration::from_secs(1);
 
 #[derive(Debug, Args)]
 pub struct Rm {
@@ -93,21 +93,12 @@ async fn delete(session: &Session, resource: &Resource, object: &Value) -> anyho
 
 async fn gone(session: &Session, resource: &Resource, object: &Value) -> anyhow::Result<()> {
     let meta = Meta::of(object);
-    let mut looked = 0;
-    loop {
-        let now = unless_gone(session.client.get(resource, &session.namespace, meta.name()).await).context(refused())?;
-        if now.is_none_or(|now| Meta::of(&now).uid() != meta.uid()) {
-            return Ok(());
-        }
-        let done = |now: Option<&Value>| now.is_none_or(|now| Meta::of(now).uid() != meta.uid()).then_some(());
-        let ended = session.client.until(resource, &session.namespace, meta.name(), done);
-        tokio::select! {
-            ended = ended => return ended.context(refused()),
-            // It may have gone between the two questions, and then nothing is told of it.
-            () = session.clock.sleep(LOOK_AGAIN) => looked += 1,
-        }
-        if looked == 1 {
-            eprintln!("{} is told to end", meta.name());
-        }
+    let is_other = |now: Option<&Value>| now.is_none_or(|now| Meta::of(now).uid() != meta.uid()).then_some(());
+    let gone = session.client.until(resource, &session.namespace, meta.name(), is_other);
+    tokio::pin!(gone);
+    tokio::select! {
+        gone = &mut gone => return gone.context(refused()),
+        () = session.clock.sleep(SOON) => eprintln!("{} is told to end", meta.name()),
     }
+    gone.await.context(refused())
 }

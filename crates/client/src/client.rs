@@ -183,7 +183,8 @@ impl Client {
         Ok(Watching(Lines::new(response.into_body())))
     }
 
-    /// Follows one object until `done` has an answer; it is asked of every state, and of a deletion with `None`.
+    /// Follows one object until `done` has an answer; it is asked of every state, and with `None` when the object is deleted or not
+    /// there.
     pub async fn until<T>(
         &self,
         resource: &Resource,
@@ -194,10 +195,13 @@ impl Client {
         let select = Select { fields: format!("metadata.name={name}"), ..Select::default() };
         loop {
             let mut watching = self.watch(resource, namespace, &select, From::Everything, UNTIL_S).await?;
+            let mut is_there = false;
             while let Some(event) = watching.next().await? {
+                is_there |= matches!(event, WatchEvent::Added(_));
                 let answer = match &event {
                     WatchEvent::Added(object) | WatchEvent::Modified(object) => done(Some(object)),
                     WatchEvent::Deleted(_) => done(None),
+                    WatchEvent::Bookmark { initial_events_end: true, .. } if !is_there => done(None),
                     WatchEvent::Bookmark { .. } => None,
                 };
                 if let Some(answer) = answer {

@@ -21,6 +21,8 @@ use crate::server::Server;
 const THINGS: Resource = Resource::new("sim", "v1", "things");
 const PARTS: Resource = Resource::new("sim", "v1", "parts");
 const STEPS_MAX: usize = 4_000;
+/// Generous: what is asked for comes at once.
+const LIMIT: Duration = Duration::from_secs(10);
 
 /// How many parts a thing wants.
 #[derive(PartialEq)]
@@ -210,6 +212,19 @@ async fn an_informer_outlives_its_pool() {
     }
     assert_eq!(things.cache().len(), 1);
     assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn what_is_not_there_when_it_is_looked_for_is_told() {
+    let server = Server::new(Random::seeded(1), true);
+    server.0.faults.store(false, Ordering::SeqCst);
+    let client = Client::new(Arc::new(server.clone()), "simulation");
+    let gone = |thing: Option<&Value>| thing.is_none().then_some(());
+    let absent = tokio::time::timeout(LIMIT, client.until(&THINGS, "", "a", gone)).await;
+    absent.expect("told at once").expect("watched");
+    thing(&server, "a", 1);
+    let either = |thing: Option<&Value>| Some(thing.is_some());
+    assert!(client.until(&THINGS, "", "a", either).await.expect("watched"), "what is there is told first");
 }
 
 #[tokio::test]
