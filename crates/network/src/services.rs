@@ -10,14 +10,14 @@ mod layout;
 
 use std::net::Ipv4Addr;
 
-use corten_sys::conntrack::{Tracking, Tuple};
+use corten_sys::conntrack::Tracking;
 use corten_sys::namespace::NetNs;
 use corten_sys::netlink;
 use corten_sys::nft::{Batch, Content, Family, Filter, Table};
 
 pub use crate::Protocol;
 use crate::{NetworkError, Range, could_not};
-use layout::{Delta, Frontend, Layout};
+use layout::{Delta, Layout};
 
 /// Which endpoints are asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -173,31 +173,11 @@ impl Services {
 
     /// Clients of datagrams would go on sending where they were sent before.
     fn forget(&mut self, delta: &Delta) -> Result<(), netlink::Error> {
-        for (frontend, (address, port)) in &delta.stale {
-            self.forget_flows(frontend, Some(*address), *port)?;
+        if !delta.is_of_datagrams() {
+            return Ok(());
         }
-        for frontend in &delta.fresh {
-            self.forget_flows(frontend, frontend.address, frontend.port)?;
-        }
-        Ok(())
-    }
-
-    fn forget_flows(
-        &mut self,
-        frontend: &Frontend,
-        address: Option<Ipv4Addr>,
-        port: u16,
-    ) -> Result<(), netlink::Error> {
-        let to_frontend = |flow: &Tuple| {
-            let (address, port) = flow.destination;
-            port == frontend.port && frontend.address.is_none_or(|wanted| wanted == address)
-        };
-        for flow in
-            self.tracking.answered_from(frontend.protocol.number(), address, port)?.iter().filter(|f| to_frontend(f))
-        {
-            self.tracking.forget(flow)?;
-        }
-        Ok(())
+        let flows = self.tracking.list(|flow| delta.misleads(flow))?;
+        flows.iter().try_for_each(|flow| self.tracking.forget(flow))
     }
 }
 

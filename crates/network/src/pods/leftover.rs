@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use corten_sys::conntrack::Tracking;
+use corten_sys::conntrack::{Tracking, Tuple};
 use corten_sys::namespace::NetNs;
 use corten_sys::netlink;
 use corten_sys::sockets::Sockets;
@@ -51,9 +51,10 @@ impl Kernel {
     /// nobody; forgotten, it is answered with a reset, by another endpoint or by the rules. Connections that have begun to end are
     /// left alone: their ports may be in use anew.
     fn end(&mut self, addresses: &BTreeSet<Ipv4Addr>) -> Result<(), netlink::Error> {
-        let flows = self.tracking.of(addresses)?;
+        let is_of = |tuple: &Tuple| addresses.contains(&tuple.source.0);
+        let flows = self.tracking.list(|flow| flow.is_under_way && (is_of(&flow.first) || is_of(&flow.answer)))?;
         self.sockets.end(&flows.iter().map(|flow| flow.first).collect::<Vec<_>>())?;
-        flows.iter().try_for_each(|flow| self.tracking.forget_flow(flow))
+        flows.iter().try_for_each(|flow| self.tracking.forget(flow))
     }
 }
 

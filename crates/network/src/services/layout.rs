@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 
+use corten_sys::conntrack::Flow;
 use corten_sys::nft::{Batch, Element, Set, Value};
 
 use super::chain::{
@@ -62,9 +63,30 @@ pub(super) struct Delta {
     remove: BTreeMap<&'static str, Vec<Element>>,
     add: BTreeMap<&'static str, Vec<Element>>,
     /// Flows of datagrams that have lost their endpoint.
-    pub(super) stale: Vec<(Frontend, Endpoint)>,
+    stale: BTreeSet<(Frontend, Endpoint)>,
     /// Frontends of datagrams that were nobody's before.
-    pub(super) fresh: Vec<Frontend>,
+    fresh: BTreeSet<Frontend>,
+}
+
+impl Delta {
+    /// Whether there may be flows that it misleads.
+    pub(super) fn is_of_datagrams(&self) -> bool {
+        !self.stale.is_empty() || !self.fresh.is_empty()
+    }
+
+    /// Whether the kernel would go on sending this flow to an endpoint that is gone, or to the frontend itself, which nobody answers.
+    pub(super) fn misleads(&self, flow: &Flow) -> bool {
+        let (address, port) = flow.first.destination;
+        let misled = |frontend| {
+            let is_fresh = self.fresh.contains(&frontend) && flow.answer.source == flow.first.destination;
+            is_fresh || self.stale.contains(&(frontend, flow.answer.source))
+        };
+        flow.first.protocol == Protocol::Udp.number()
+            && [Some(address), None]
+                .map(|address| Frontend { address, protocol: Protocol::Udp, port })
+                .into_iter()
+                .any(misled)
+    }
 }
 
 impl Layout {
