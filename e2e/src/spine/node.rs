@@ -226,11 +226,26 @@ pub(crate) fn prepare_images(program: &Path, names: &[&str]) -> Result<()> {
     text(command.env("CORTEN", program).arg("--folders").args(names)).map(drop)
 }
 
-fn text(command: impl std::borrow::BorrowMut<Command>) -> Result<String> {
-    let mut command = command;
-    let command = command.borrow_mut();
+fn text(command: impl std::borrow::Borrow<Command>) -> Result<String> {
+    let mut command = limited(command.borrow());
     let Output { status, stdout, stderr } = command.output().with_context(|| format!("cannot start {command:?}"))?;
     let said = String::from_utf8_lossy(&stderr);
     ensure!(status.success(), "{command:?}: {status}: {}", said.trim());
     Ok(String::from_utf8_lossy(&stdout).into_owned())
+}
+
+/// The same, ended when it hangs; making images from nothing takes minutes.
+fn limited(command: &Command) -> Command {
+    let mut limited = Command::new("timeout");
+    limited.args(["--kill-after=5", "900"]).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => limited.env(name, value),
+            None => limited.env_remove(name),
+        };
+    }
+    if let Some(folder) = command.get_current_dir() {
+        limited.current_dir(folder);
+    }
+    limited
 }
