@@ -9,5 +9,6 @@ pub mod rm;
 pub mod run;
 mod state;
 pub mod status;
+mod table;
 mod url;
 pub mod why;

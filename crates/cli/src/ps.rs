@@ -12,6 +12,7 @@ use crate::app::{DEPLOYMENTS, INGRESSES, NAME, PODS, REPLICA_SETS, ours};
 use crate::connect::{Session, Target, refused};
 use crate::option::Output;
 use crate::state::{Objects, State};
+use crate::table::table;
 use crate::url::url;
 
 #[derive(Debug, Args)]
@@ -45,7 +46,7 @@ pub fn run(ps: &Ps) -> anyhow::Result<()> {
         match ps.output {
             Output::Json => println!("{}", serde_json::to_string_pretty(&json(&rows))?),
             Output::Text if rows.is_empty() => println!("nothing runs; `corten run IMAGE` starts something"),
-            Output::Text => print!("{}", table(&rows)),
+            Output::Text => print!("{}", text(&rows)),
         }
         Ok(())
     })
@@ -106,21 +107,13 @@ fn json(rows: &[Row]) -> serde_json::Value {
     rows.iter().map(one).collect()
 }
 
-fn table(rows: &[Row]) -> String {
-    let head = ["NAME", "IMAGE", "READY", "STATE", "RESTARTS", "AGE", "URL"].map(str::to_owned);
+fn text(rows: &[Row]) -> String {
     let cells = rows.iter().map(|row| {
         let ready = format!("{}/{}", row.ready, row.wanted);
         let (name, image, state) = (row.name.clone(), row.image.clone(), row.state.clone());
         [name, image, ready, state, row.restarts.to_string(), row.age.clone(), row.url.clone()]
     });
-    let lines: Vec<[String; 7]> = std::iter::once(head).chain(cells).collect();
-    let width = |column: usize| lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 7] = std::array::from_fn(width);
-    let text = |line: &[String; 7]| {
-        let cells: Vec<String> = line.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("   ").trim_end().to_owned() + "\n"
-    };
-    lines.iter().map(text).collect()
+    table(["NAME", "IMAGE", "READY", "STATE", "RESTARTS", "AGE", "URL"], cells)
 }
 
 #[cfg(test)]
@@ -147,6 +140,6 @@ mod tests {
 NAME   IMAGE             READY   STATE     RESTARTS   AGE     URL
 web    localhost/www:1   2/2     Running   3          5m10s   http://web.localhost/
 ";
-        assert_eq!(table(&[row]), expected);
+        assert_eq!(text(&[row]), expected);
     }
 }

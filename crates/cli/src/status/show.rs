@@ -1,14 +1,18 @@
 //! The page that a user sees.
 
 use super::judge::{Server, Wrong};
+use crate::table::table;
 
 /// Of what is wrong so much is shown; the rest is counted.
 const WRONG_MAX: usize = 12;
 
 const UNKNOWN: &str = "?";
 
+const HEAD: [&str; 8] =
+    ["SERVER", "STATE", "CPU used/free", "MEMORY used/free", "ASKED FOR", "DISK used/free", "PODS", "CERTIFICATE"];
+
 pub(super) fn text(servers: &[Server], wrong: &[Wrong]) -> String {
-    let mut out = table(servers);
+    let mut out = table(HEAD, servers.iter().map(row));
     out.push('\n');
     if wrong.is_empty() {
         out.push_str("Nothing is wrong.\n");
@@ -25,20 +29,6 @@ pub(super) fn text(servers: &[Server], wrong: &[Wrong]) -> String {
         out.push_str(&format!("\n  and {more} more; `corten status -o json` has all\n"));
     }
     out
-}
-
-fn table(servers: &[Server]) -> String {
-    let head =
-        ["SERVER", "STATE", "CPU used/free", "MEMORY used/free", "ASKED FOR", "DISK used/free", "PODS", "CERTIFICATE"];
-    let mut rows = vec![head.map(str::to_owned)];
-    rows.extend(servers.iter().map(row));
-    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
-    let widths: [usize; 8] = std::array::from_fn(width);
-    let line = |row: &[String; 8]| {
-        let cells: Vec<String> = row.iter().zip(widths).map(|(cell, width)| format!("{cell:width$}")).collect();
-        cells.join("   ").trim_end().to_owned() + "\n"
-    };
-    rows.iter().map(line).collect()
 }
 
 fn row(server: &Server) -> [String; 8] {
