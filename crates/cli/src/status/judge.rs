@@ -61,7 +61,7 @@ fn server(cluster: &Cluster, node: &Value) -> Server {
     let total = |resource| amount(node, &["status", "capacity", resource]).unwrap_or_default();
     let used = |resource| cluster.used.get(name).and_then(|used| amount(used, &["usage", resource]));
     let asked = |resource| pods.iter().fold(0.0, |sum, pod| sum + requests(pod, resource));
-    let said = cluster.said.get(name).copied().unwrap_or_default();
+    let said = cluster.said.get(name).cloned().unwrap_or_default();
     Server {
         name: name.to_owned(),
         state: state(node).to_owned(),
@@ -114,7 +114,7 @@ pub(super) fn wrong(cluster: &Cluster) -> Vec<Wrong> {
     let mut all = Vec::new();
     for node in &cluster.nodes {
         let name = Meta::of(node).name();
-        let found = node::explain(node).into_iter().chain(scarce(&server(cluster, node)));
+        let found = node::explain(node).into_iter().chain(scarce(&server(cluster, node))).chain(silent(cluster, node));
         all.extend(found.map(|finding| Wrong { object: format!("node/{name}"), finding }));
     }
     all.extend(cluster.pods.iter().filter_map(|pod| ill(cluster, pod)));
@@ -122,6 +122,14 @@ pub(super) fn wrong(cluster: &Cluster) -> Vec<Wrong> {
     all.extend(cluster.claims.iter().filter_map(|claim| unbound(cluster, claim)));
     all.extend(cluster.namespaces.iter().filter_map(|namespace| stays(cluster, namespace)));
     all
+}
+
+/// Why a server that is there does not say how it is.
+fn silent(cluster: &Cluster, node: &Value) -> Option<Finding> {
+    let name = Meta::of(node).name();
+    let why = cluster.said.get(name)?.silent.as_ref().filter(|_| matches!(state(node), "ready" | "cordoned"))?;
+    let ask = format!("kubectl get --raw /api/v1/nodes/{name}/proxy/stats/summary");
+    Some(Finding::new(format!("it does not say what it uses: {why}")).then(ask))
 }
 
 /// What a server has too little of.
@@ -236,7 +244,12 @@ mod tests {
     }
 
     fn cluster() -> Cluster {
-        let said = Said { disk_used_bytes: Some(60), disk_free_bytes: Some(40), certificate_s: Some(20 * 86_400) };
+        let said = Said {
+            disk_used_bytes: Some(60),
+            disk_free_bytes: Some(40),
+            certificate_s: Some(20 * 86_400),
+            silent: None,
+        };
         let used = value!({"usage": {"cpu": "250m", "memory": "100Mi"}});
         Cluster {
             nodes: vec![node()],
@@ -304,7 +317,12 @@ mod tests {
     #[test]
     fn what_is_scarce_is_told() {
         let mut cluster = cluster();
-        let said = Said { disk_used_bytes: Some(9_500), disk_free_bytes: Some(500), certificate_s: Some(86_400) };
+        let said = Said {
+            disk_used_bytes: Some(9_500),
+            disk_free_bytes: Some(500),
+            certificate_s: Some(86_400),
+            silent: None,
+        };
         cluster.said.insert("one".to_owned(), said);
         cluster.used.insert("one".to_owned(), value!({"usage": {"cpu": "1", "memory": "990Mi"}}));
         assert_eq!(
@@ -315,6 +333,17 @@ mod tests {
                 "node/one: its certificate is good for 1 days only, and should have been renewed",
             ]
         );
+    }
+
+    #[test]
+    fn a_server_that_does_not_answer_is_told_with_the_reason() {
+        let mut cluster = cluster();
+        cluster.said.insert("one".to_owned(), Said { silent: Some("timed out".to_owned()), ..Said::default() });
+        assert_eq!(facts(&cluster), ["node/one: it does not say what it uses: timed out"]);
+        let away = value!({"metadata": {"name": "one"},
+            "status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "gone"}]}});
+        cluster.nodes = vec![away];
+        assert!(!facts(&cluster).concat().contains("does not say"), "that it is silent is said once");
     }
 
     #[test]
