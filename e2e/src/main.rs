@@ -1,11 +1,12 @@
 //! Judgement by strangers. `differential` sends the same requests to the real Kubernetes and to Corten and compares the
-//! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `guest` boots a server of another kind; `real` keeps a real control plane running to look at by hand.
+//! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `guest` boots a server of another kind, `host` one that systemd runs; `real` keeps a real control plane running to look at by hand.
 
 mod applied;
 mod bench;
 mod clients;
 mod differential;
 mod guest;
+mod host;
 mod http;
 mod kubeconfig;
 mod load;
@@ -48,6 +49,10 @@ enum Verb {
     /// What runs in it.
     #[command(hide = true)]
     GuestInside,
+    /// A server that systemd runs: installation, upgrades under load, reboots.
+    Host(host::Arguments),
+    #[command(flatten)]
+    Pretend(host::Pretend),
     /// Starts etcd and kube-apiserver, prints the kubeconfig, and ends them when standard input ends.
     Real {
         /// The folder that e2e/yardstick/build.sh prints.
@@ -77,6 +82,8 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
         Verb::Servers(arguments) => servers::run(arguments).await,
         Verb::Guest(arguments) => guest::run(&arguments),
         Verb::GuestInside => guest::inside(),
+        Verb::Host(arguments) => host::run(arguments).await,
+        Verb::Pretend(pretend) => pretend.run(),
         Verb::Real { programs } => {
             let server = Server::real(&programs, Flush::Never, &[]).await?;
             println!("export KUBECONFIG={}", server.kubeconfig.display());

@@ -11,7 +11,7 @@ use ipnet::Ipv4Net;
 
 /// A platform in one binary, speaking the Kubernetes API.
 #[derive(Debug, Parser)]
-#[command(name = "corten", arg_required_else_help = true)]
+#[command(name = "corten", version, arg_required_else_help = true)]
 pub struct Arguments {
     #[command(subcommand)]
     pub verb: Verb,
@@ -37,13 +37,19 @@ pub enum Verb {
     Rm(corten_cli::rm::Rm),
     /// The images of this server.
     Image(crate::image::Image),
+    /// Have systemd start it with this server, and again when it ends.
+    Install(crate::service::install::Install),
+    /// Undo that; pods and data stay.
+    Uninstall(crate::service::uninstall::Uninstall),
+    /// Replace the installed program while pods go on; one that does not become ready is taken back.
+    Upgrade(crate::service::upgrade::Upgrade),
     /// Take away everything that corten has put on this server: pods, links, rules, files.
     Purge(Purge),
     /// Carry requests; the holder of this server's sockets starts this by itself.
     #[command(hide = true)]
     Edge,
     /// Print the version.
-    Version,
+    Version(crate::version::Ask),
 }
 
 /// What a server is as a node of its cluster, wherever the API is.
@@ -106,7 +112,7 @@ pub struct Join {
     #[arg(long, value_name = "URL")]
     pub server: String,
     /// What `corten token create` has printed on the cluster's first server; needed once.
-    #[arg(long, value_name = "T")]
+    #[arg(long, value_name = "T", env = "CORTEN_TOKEN", hide_env = true)]
     pub token: Option<String>,
     /// Under which of its addresses others reach this server [default: the one that leads to the API].
     #[arg(long, value_name = "ADDR")]

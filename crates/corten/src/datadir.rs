@@ -13,7 +13,7 @@ use rustix::fs::FlockOperation;
 use crate::files::{FileError, read_if_there, write_private};
 
 /// The layout that this program writes. A directory with a higher number is refused.
-const LAYOUT: u32 = 1;
+pub const LAYOUT: u32 = 1;
 
 /// Below this the store would stop with its first snapshot.
 const FREE_BYTES_MIN: u64 = 32 * 1024 * 1024;
@@ -189,11 +189,18 @@ fn check_layout(dir: &Path) -> Result<(), DataDirError> {
 
 /// Whether a directory has a layout already; an error if it is one that this program cannot use.
 fn found_layout(dir: &Path) -> Result<bool, DataDirError> {
+    match layout(dir)? {
+        Some(found) if found > LAYOUT => Err(DataDirError::Newer { path: dir.to_owned(), found }),
+        found => Ok(found.is_some()),
+    }
+}
+
+/// The layout of a directory, if one is noted.
+pub fn layout(dir: &Path) -> Result<Option<u32>, DataDirError> {
     let path = dir.join("VERSION");
-    let Some(text) = read_if_there(&path)? else { return Ok(false) };
+    let Some(text) = read_if_there(&path)? else { return Ok(None) };
     match text.trim().parse() {
-        Ok(found) if found > LAYOUT => Err(DataDirError::Newer { path: dir.to_owned(), found }),
-        Ok(_) => Ok(true),
+        Ok(found) => Ok(Some(found)),
         Err(_) => Err(DataDirError::Unreadable { path, found: text }),
     }
 }

@@ -5,7 +5,8 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use corten::args::{Arguments, Verb};
-use corten::{edge, image, join, purge, token, up};
+use corten::service::{install, uninstall, upgrade};
+use corten::{edge, image, join, purge, token, up, version};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `CORTEN_LOG` does not say.
@@ -28,12 +29,12 @@ fn main() -> ExitCode {
         Verb::Ps(verb) => corten_cli::ps::run(&verb),
         Verb::Rm(verb) => corten_cli::rm::run(&verb),
         Verb::Image(verb) => image::run(&verb),
+        Verb::Install(settings) => install::run(&settings),
+        Verb::Uninstall(settings) => uninstall::run(&settings),
+        Verb::Upgrade(settings) => upgrade::run(&settings),
         Verb::Purge(settings) => purge::run(&settings),
         Verb::Edge => edge::process::run(),
-        Verb::Version => {
-            println!("corten {}", env!("CARGO_PKG_VERSION"));
-            Ok(())
-        }
+        Verb::Version(ask) => version::run(&ask),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

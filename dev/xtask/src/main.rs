@@ -24,6 +24,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   e2e     real clients against Corten; arguments go through (--focus, --help)
   spine   the examples' shop on this machine: kubectl, kills, a rollout under load, the purge; arguments go through (--focus, --help)
   servers several servers in namespaces of this machine: joining, ways between them, a server lost; arguments go through (--focus)
+  host    a server that systemd runs: installed, upgraded under load, rebooted; arguments go through (--focus)
   guest   an emulated server with control groups of v2 alone: tests of the runtime, a node from `up` to `purge`
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
   bench   figures: api, node, edge, runtime or scheduler, with the peer in the same run; arguments go through (--rounds, --help)
@@ -49,6 +50,7 @@ fn run() -> Result<()> {
         ("e2e", arguments) => strangers::clients(arguments),
         ("spine", arguments) => strangers::spine(arguments),
         ("servers", arguments) => strangers::servers(arguments),
+        ("host", arguments) => strangers::host(arguments),
         ("guest", arguments) => guest::run(arguments),
         ("diff", arguments) => strangers::differential(arguments),
         ("bench", arguments) => strangers::bench(arguments),

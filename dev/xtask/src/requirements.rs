@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 11] = [
+pub(crate) const TEST: [Requirement; 12] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -73,6 +73,12 @@ pub(crate) const TEST: [Requirement; 11] = [
         probe: ("ip", &["-V"]),
         least: None,
         get: "apt-get install -y iproute2",
+    },
+    Requirement {
+        what: "systemd (it runs a server of the tests; here it need not run)",
+        probe: ("/lib/systemd/systemd", &["--version"]),
+        least: None,
+        get: "apt-get install -y --no-install-recommends systemd",
     },
     Requirement {
         what: "qemu (an emulated server has control groups of v2 alone)",

@@ -30,6 +30,11 @@ pub(crate) fn servers(arguments: &[String]) -> Result<()> {
     run("servers", arguments)
 }
 
+/// A server that systemd runs. It takes its own arguments.
+pub(crate) fn host(arguments: &[String]) -> Result<()> {
+    run("host", arguments)
+}
+
 /// What the crates measure of themselves.
 const OWN: [(&str, &[&str]); 2] = [
     ("runtime", &["-p", "corten-runtime", "--bin", "start-bench"]),

@@ -26,6 +26,7 @@ pub(crate) fn run() -> Result<()> {
     strangers::clients(&[])?;
     strangers::spine(&[])?;
     strangers::servers(&[])?;
+    strangers::host(&[])?;
     guest::run_after_tests()?;
     strangers::differential(&[])
 }

@@ -9,4 +9,5 @@ mod images;
 mod network;
 mod process;
 mod refusals;
+mod service;
 mod up;

@@ -1,0 +1,69 @@
+//! Another program while requests come: a good one takes over, bad ones are taken back, and no container and no request notices.
+
+use std::fs;
+
+use anyhow::{Context as _, Result, ensure};
+
+use super::install::containers;
+use super::machine::{CORTEN, Machine};
+use super::pretend::{self, Fails};
+use super::visitors;
+
+/// Where upgrades come from, there.
+const NEW: &str = "/corten/new";
+
+pub(super) async fn all(machine: &Machine) -> Result<()> {
+    let (before, load) = (containers(machine)?, visitors());
+    let outcome = good(machine).and_then(|()| bad(machine));
+    let report = load.stop().await?;
+    println!("        {} requests, slowest {:?}", report.samples.len(), report.slowest());
+    outcome?;
+    report.nothing_lost()?;
+    let after = containers(machine)?;
+    ensure!(after == before, "containers are not what they were:\n{before}\n{after}");
+    Ok(())
+}
+
+/// The same program as another build: control and the edge run it afterwards.
+fn good(machine: &Machine) -> Result<()> {
+    let former = running(machine)?;
+    pretend::write(&machine.file("corten"), b"\nanother build\n", &machine.file("new"))?;
+    let said = machine.run(&[CORTEN, "upgrade", NEW])?;
+    let ready = said.lines().find(|line| line.starts_with("ready after ")).with_context(|| said.clone())?;
+    println!("        {ready}");
+    let now = running(machine)?;
+    ensure!(now != former, "control still runs {former}");
+    for pid in machine.run(&["pidof", "corten"])?.split_whitespace() {
+        let program = machine.run(&["readlink", &format!("/proc/{pid}/exe")])?;
+        // The former edge has some time to finish what it was doing.
+        let is_edge = machine.run(&["cat", &format!("/proc/{pid}/cmdline")])?.contains("edge");
+        ensure!(program.trim() == now || is_edge, "process {pid} runs {program}");
+    }
+    ensure!(machine.run(&[CORTEN, "upgrade", NEW])?.contains("runs already"), "a second time");
+    Ok(())
+}
+
+/// Programs that end, at once or after they have said that they are ready: the former one is there again, and says why.
+fn bad(machine: &Machine) -> Result<()> {
+    let former = running(machine)?;
+    for (kind, why) in
+        [(Fails::Ends, "it ends instead of becoming ready"), (Fails::Boasts, "it ends instead of becoming ready")]
+    {
+        kind.write(&machine.file("new"))?;
+        let said = machine.refused(&[CORTEN, "upgrade", NEW])?;
+        ensure!(said.contains(why) && said.contains("runs again"), "{kind:?}: {said}");
+        ensure!(running(machine)? == former, "{kind:?}: control runs {}", running(machine)?);
+        ensure!(machine.property("ActiveState")? == "active", "{kind:?}: the service does not run");
+    }
+    let programs = fs::read_dir(machine.disk("local/lib/corten"))?.count();
+    // The one in use, the one before it, and the link.
+    ensure!(programs == 3, "{programs} files are among the programs");
+    Ok(())
+}
+
+/// The file of the program that control runs.
+fn running(machine: &Machine) -> Result<String> {
+    let pid = machine.property("MainPID")?;
+    let program = machine.run(&["readlink", &format!("/proc/{pid}/exe")])?;
+    Ok(program.trim().to_owned())
+}
