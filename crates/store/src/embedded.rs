@@ -4,12 +4,13 @@
 //! * [`log`] and [`segment`] write and read the log, [`snapshot`] and [`upkeep`] snapshots, [`recover`] opens a store.
 //! * [`view`] is the store at one revision with the history behind it; [`window`] decides how much history there is.
 //! * [`core`] makes writes durable and publishes views through [`published`]; [`writer`] is its thread.
-//! * [`watching`] is a watch, [`verify`] checks the files of a store that is not running.
+//! * [`watching`] is a watch, [`verify`] checks the files of a store that is not running, [`copy`] is backups.
 //!
 //! A write is answered when its frame is flushed. All writes that wait while the disk flushes share the next flush.
 //! Reads take the newest durable view and never wait for the writer. Why it is built this way is in
 //! docs/adr/0001-embedded-store.md.
 
+pub mod copy;
 mod core;
 mod damage;
 pub mod disk;

@@ -57,6 +57,18 @@ pub(crate) fn open(disk: &dyn Disk, options: &Options) -> Result<Recovered, Open
     }
 }
 
+/// What opening would show, from the files as they are. Nothing is changed, and the store may be open elsewhere: what happens to
+/// its files meanwhile is then found as damage, or as a file that is not there.
+pub(crate) fn look(disk: &dyn Disk, options: &Options) -> Result<View, OpenError> {
+    let files = disk.list()?;
+    let Some(store_id) = layout::read_format(disk, &files)? else {
+        return Err(OpenError::Damaged(Damage::new(layout::FORMAT, 0, "the file is missing")));
+    };
+    let recovery = Recovery::new(disk, options, &files, Chain::new(store_id?));
+    let (view, ..) = recovery.replay_any(|damage| tracing::debug!(%damage, "looked at a store"))?;
+    Ok(view)
+}
+
 /// Makes a new store. The format file comes last, so without it nothing was ever answered.
 fn create(disk: &dyn Disk, files: &[FileInfo], options: &Options) -> Result<Recovered, OpenError> {
     const START_BYTES: u64 = HEADER_BYTES as u64 + 16;
@@ -101,15 +113,21 @@ impl<'a> Recovery<'a> {
         Self { disk, options, chain, segments, snapshots, closed }
     }
 
+    fn run(self) -> Result<Recovered, OpenError> {
+        let tell = |damage: &Damage| tracing::error!(%damage, "the store is damaged");
+        let (view, window, newest) = self.replay_any(tell)?;
+        self.settle(view, window, newest)
+    }
+
     /// Tries the places to start from, the one with the longest history first. A later one stands in for one that is
     /// damaged: the content is the same, only history is shorter.
-    fn run(self) -> Result<Recovered, OpenError> {
+    fn replay_any(&self, tell: impl Fn(&Damage)) -> Result<(View, Window, Newest), OpenError> {
         let mut first_damage = None;
         for start in self.starts() {
             match self.replay_from(start) {
-                Ok((view, window, newest)) => return self.settle(view, window, newest),
+                Ok(replayed) => return Ok(replayed),
                 Err(OpenError::Damaged(damage)) => {
-                    tracing::error!(%damage, "the store is damaged");
+                    tell(&damage);
                     first_damage.get_or_insert(damage);
                 }
                 Err(error) => return Err(error),

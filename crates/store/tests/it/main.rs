@@ -4,6 +4,7 @@
 
 mod against_model;
 mod conformance;
+mod copies;
 mod crashes;
 mod damages;
 mod faults;
