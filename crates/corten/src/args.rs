@@ -43,6 +43,10 @@ pub enum Verb {
     Uninstall(crate::service::uninstall::Uninstall),
     /// Replace the installed program while pods go on; one that does not become ready is taken back.
     Upgrade(crate::service::upgrade::Upgrade),
+    /// Write everything that makes this cluster into one file, sealed by a passphrase, while it runs.
+    Backup(crate::backup::Backup),
+    /// Make a cluster out of a backup, in an empty place.
+    Restore(crate::backup::restore::Restore),
     /// Take away everything that corten has put on this server: pods, links, rules, files.
     Purge(Purge),
     /// Carry requests; the holder of this server's sockets starts this by itself.

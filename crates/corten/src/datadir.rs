@@ -114,6 +114,14 @@ impl DataDir {
         Ok(Some(Self { path: path.to_owned(), instance, fresh: false, _lock: lock }))
     }
 
+    /// The id of the instance in a directory that somebody may be using. Nothing is touched.
+    pub fn look(path: &Path) -> Result<String, DataDirError> {
+        found_layout(path)?;
+        let file = path.join("instance");
+        let found = read_if_there(&file)?.ok_or_else(|| DataDirError::Absent { path: path.to_owned() })?;
+        checked(&file, found)
+    }
+
     pub fn join(&self, part: &str) -> PathBuf {
         self.path.join(part)
     }

@@ -4,6 +4,7 @@ pub mod access;
 pub mod agent;
 pub mod api;
 pub mod args;
+pub mod backup;
 pub mod certificates;
 pub mod cluster;
 pub mod controllers;

@@ -188,6 +188,14 @@ impl EdgeAuthority {
     }
 }
 
+/// The name of the node whose server's certificate this file holds, as text.
+pub fn node_of(pem: &[u8]) -> Option<String> {
+    let der = CertificateDer::from_pem_slice(pem).ok()?;
+    let (_, certificate) = X509Certificate::from_der(&der).ok()?;
+    let name = certificate.subject().iter_common_name().next()?.as_str().ok()?;
+    name.strip_prefix("system:node:").map(str::to_owned)
+}
+
 /// The stored leaf if it is still good, else a new one.
 fn stored(dir: &Path, clock: &Clock, authority: &Authority, wanted: &leaf::Wanted<'_>) -> Result<Leaf, PkiError> {
     let now_s = clock.wall_s();

@@ -90,6 +90,11 @@ impl Ranges {
         others::release(Path::new(RUN), instance)
     }
 
+    /// The data directory of an instance that is on this server, if it is.
+    pub fn place_of(instance: &str) -> std::io::Result<Option<PathBuf>> {
+        others::place_of(Path::new(RUN), instance)
+    }
+
     /// The address of the `kubernetes` Service: the range's first.
     pub fn api(&self) -> Ipv4Addr {
         self.service_address(1)

@@ -82,6 +82,18 @@ pub(super) fn release(run: &Path, instance: &str) -> Result<(), Error> {
     Ok(())
 }
 
+/// The data directory of an instance that has noted something and is still there.
+pub(super) fn place_of(run: &Path, instance: &str) -> Result<Option<PathBuf>, Error> {
+    let text = match fs::read_to_string(run.join(instance).join(NOTE)) {
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+        text => text?,
+    };
+    let place = serde_json::from_str::<Note>(&text).ok().map(|note| note.data_dir);
+    let is_there =
+        |place: &PathBuf| fs::read_to_string(place.join("instance")).is_ok_and(|known| known.trim() == instance);
+    Ok(place.filter(is_there))
+}
+
 /// The notes of instances that are still there: their data directory knows them.
 fn others(run: &Path, own: &str) -> Result<Vec<Note>, Error> {
     let entries = match fs::read_dir(run) {
@@ -129,6 +141,7 @@ mod tests {
         let claim = |data: &Path, id, service, pod| {
             Note::new(data, &ranges(service, pod)).expect("here").claim(&run, id).map_err(|error| error.to_string())
         };
+        assert_eq!(place_of(&run, "aaaaaa").expect("looked"), None);
         claim(&first, "aaaaaa", "10.96.0.0/16", "10.244.0.0/16").expect("alone");
         claim(&first, "aaaaaa", "10.96.0.0/16", "10.244.0.0/16").expect("again");
         let refused = claim(&second, "bbbbbb", "10.97.0.0/16", "10.96.128.0/17").expect_err("overlap");

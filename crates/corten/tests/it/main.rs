@@ -1,5 +1,6 @@
 //! The binary as its users meet it: started, asked, stopped, refused.
 
+mod backup;
 mod client;
 mod clock;
 mod controllers;

@@ -37,6 +37,13 @@ pub(crate) fn command_in_any_range(dir: &Path, listen: &str) -> Command {
     command
 }
 
+/// The API alone: nothing changes an object by itself.
+pub(crate) fn command_of_api(dir: &Path, listen: &str) -> Command {
+    let mut command = command(dir, listen);
+    command.args(["--controllers", "none"]);
+    command
+}
+
 /// A range of pods that no other directory's server has: they share the network of this machine.
 fn own_range(dir: &Path) -> String {
     static KNOWN: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
@@ -90,7 +97,7 @@ impl Server {
         Self::run(command_with_network(dir, &[]), dir)
     }
 
-    fn run(mut command: Command, dir: &Path) -> Self {
+    pub(crate) fn run(mut command: Command, dir: &Path) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("it runs");
         let stdout = BufReader::new(child.stdout.take().expect("piped"));
         let mut lines = Vec::new();
