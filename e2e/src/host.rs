@@ -1,12 +1,14 @@
 //! A server that systemd runs: this machine's own systemd, as the first process of namespaces of their own. Corten is installed as
-//! its service; control is ended and killed, the program replaced under load by a good one and by bad ones; last it is uninstalled.
+//! its service; control is ended and killed, the program replaced under load by a good one and by bad ones, the server rebooted in
+//! order and by cutting its power, in the middle of a rollout and of an upgrade; last it is uninstalled.
 //!
-//! What is on its disk (`/etc`, `/var`, `/usr/local`) is in a folder. Processes, mounts, `/run`, links, rules and control groups are the
-//! namespaces', and go with them.
+//! What is on its disk (`/etc`, `/var`, `/usr/local`) is in a folder and outlives a reboot. Processes, mounts, `/run`, links, rules and
+//! control groups are the namespaces': they go with them, and each boot has new ones.
 
 mod install;
 mod machine;
 mod pretend;
+mod reboot;
 mod upgrade;
 
 use std::path::PathBuf;
@@ -35,10 +37,13 @@ pub(crate) struct Arguments {
     /// Ends after the first step whose name contains this.
     #[arg(long)]
     focus: Option<String>,
+    /// Leaves these steps out.
+    #[arg(long, value_delimiter = ',')]
+    without: Vec<String>,
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 6] = ["boot", "refusals", "install", "restart", "upgrade", "uninstall"];
+const STEPS: [&str; 8] = ["boot", "refusals", "install", "restart", "upgrade", "reboot", "power", "uninstall"];
 
 /// The host at whose name the application is, and a word of its page.
 const HOST: &str = "app.localhost";
@@ -52,7 +57,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     }
     let mut machine = Machine::new(&program, &arguments.programs)?;
     let mut outcome = Ok(());
-    for name in STEPS {
+    for name in STEPS.into_iter().filter(|name| !arguments.without.iter().any(|without| without == name)) {
         outcome = step(&mut machine, name).await;
         if outcome.is_err() || arguments.focus.as_ref().is_some_and(|focus| name.contains(focus.as_str())) {
             break;
@@ -76,6 +81,8 @@ async fn step(machine: &mut Machine, name: &str) -> Result<()> {
         "install" => install::whole(machine),
         "restart" => install::restarted(machine).await,
         "upgrade" => upgrade::all(machine).await,
+        "reboot" => reboot::in_order(machine),
+        "power" => reboot::power_cuts(machine),
         "uninstall" => install::undone(machine),
         other => anyhow::bail!("no step is called {other}"),
     };

@@ -56,6 +56,11 @@ impl Process {
         Ok(lines[lines.len().saturating_sub(15)..].join("\n"))
     }
 
+    /// How it has ended by itself, if it has.
+    pub(crate) fn has_ended(&mut self) -> Result<Option<ExitStatus>> {
+        Ok(self.child.try_wait()?)
+    }
+
     /// An error if it has ended.
     pub(crate) fn check(&mut self) -> Result<()> {
         if let Some(status) = self.child.try_wait()? {

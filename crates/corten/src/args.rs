@@ -43,6 +43,8 @@ pub enum Verb {
     Uninstall(crate::service::uninstall::Uninstall),
     /// Replace the installed program while pods go on; one that does not become ready is taken back.
     Upgrade(crate::service::upgrade::Upgrade),
+    /// End everything that runs on this server for corten, pods too; data stay.
+    Down(crate::down::Down),
     /// Write everything that makes this cluster into one file, sealed by a passphrase, while it runs.
     Backup(crate::backup::Backup),
     /// Make a cluster out of a backup, in an empty place.

@@ -11,6 +11,7 @@ pub mod controllers;
 pub mod datadir;
 pub mod demo;
 pub mod dial;
+pub mod down;
 pub mod edge;
 pub mod files;
 pub mod image;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use corten::args::{Arguments, Verb};
 use corten::service::{install, uninstall, upgrade};
-use corten::{backup, edge, image, join, purge, token, up, version};
+use corten::{backup, down, edge, image, join, purge, token, up, version};
 use tracing_subscriber::EnvFilter;
 
 /// What is logged where `CORTEN_LOG` does not say.
@@ -32,6 +32,7 @@ fn main() -> ExitCode {
         Verb::Install(settings) => install::run(&settings),
         Verb::Uninstall(settings) => uninstall::run(&settings),
         Verb::Upgrade(settings) => upgrade::run(&settings),
+        Verb::Down(settings) => down::run(&settings),
         Verb::Backup(verb) => backup::run(&verb),
         Verb::Restore(verb) => backup::restore::run(&verb),
         Verb::Purge(settings) => purge::run(&settings),

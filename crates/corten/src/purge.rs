@@ -81,7 +81,7 @@ fn files(path: &Path) -> anyhow::Result<()> {
 
 /// Kills what is in the instance's control groups until nothing is, then removes the groups. Something there may start
 /// others before its own turn comes, so one round is not enough.
-async fn end_processes(instance: &str, clock: &Clock) -> anyhow::Result<()> {
+pub async fn end_processes(instance: &str, clock: &Clock) -> anyhow::Result<()> {
     let hierarchies = Hierarchies::detect()?;
     let group = hierarchies.group(format!("corten-{instance}"));
     for _ in 0..LOOKS {

@@ -14,3 +14,11 @@ mod systemd;
 pub mod uninstall;
 mod unit;
 pub mod upgrade;
+
+/// Whether systemd is ending everything that it has started.
+///
+/// # Errors
+/// When systemd cannot be asked.
+pub fn server_is_going_down() -> anyhow::Result<bool> {
+    systemd::is_stopping()
+}

@@ -123,7 +123,8 @@ impl Kubelet {
             let state = states.remove(held.head.uid.as_str());
             let object = Arc::new(held.view.clone());
             let mut seen = adopt::observed(Pod(&object), state.as_ref(), now_ms);
-            if let Some(state) = state.filter(|_| !Pod(&object).is_host_network()) {
+            let is_lost = state.as_ref().is_some_and(|state| state.pid == 0);
+            if let Some(state) = state.filter(|_| !is_lost && !Pod(&object).is_host_network()) {
                 match deed::link(&self.ground, Pod(&object), state.pid).await {
                     Ok(addresses) => seen.addresses = addresses,
                     Err(error) => tracing::warn!(pod = Pod(&object).long_name(), %error, "the link of a pod is lost"),
@@ -132,6 +133,9 @@ impl Kubelet {
             let mut worker = Worker::new(object, seen);
             // It was admitted before.
             worker.admitted = worker.seen.started_ms > 0;
+            if is_lost {
+                worker.lost(now_ms);
+            }
             known.insert(held.head.uid.clone());
             self.workers.insert(held.head.uid.clone(), worker);
         }

@@ -151,6 +151,15 @@ impl Machine {
         self.gone()
     }
 
+    /// Has it go down by itself, and waits until it has.
+    pub(super) fn shut_down(&mut self) -> Result<()> {
+        self.run(&["systemctl", "reboot"])?;
+        let power = self.power.as_mut().context("it is on")?;
+        wait(LIMIT, || power.has_ended()).context("it does not go down")?;
+        drop(self.power.take());
+        self.gone()
+    }
+
     /// What a server has no more when it is off.
     fn gone(&self) -> Result<()> {
         let names = Path::new(NAMES).join(SPACE);
@@ -168,7 +177,7 @@ impl Machine {
                 .with_context(|| format!("the group {}", folder.display()))?;
         }
         // The other end of its cable goes with its network, a moment later.
-        wait(LIMIT, || Ok((!Path::new("/sys/class/net/cable").exists()).then_some(()))).context("its cable")
+        wait(LIMIT, || Ok(ip(&["link", "show", "cable"]).is_err().then_some(()))).context("its cable")
     }
 
     /// The first process in there, by this machine's count.
@@ -217,11 +226,18 @@ impl Machine {
         Ok(value.trim().to_owned())
     }
 
+    /// Waits until the service is ready.
+    pub(super) fn ready(&self) -> Result<()> {
+        wait(LIMIT, || Ok((self.property("ActiveState")? == "active").then_some(())))
+            .with_context(|| format!("the service is not ready:\n{}", self.report()))
+    }
+
     /// What helps to understand a failure.
     pub(super) fn report(&self) -> String {
         let asked = [
             &["journalctl", "--no-pager", "--lines", "60", "--output", "short-monotonic"][..],
             &["kubectl", "get", "pods", "-A", "-o", "wide"],
+            &["kubectl", "get", "events", "-A", "--sort-by=.lastTimestamp"],
         ];
         let said =
             asked.map(|words| self.output(words).map(|output| String::from_utf8_lossy(&output.stdout).into_owned()));

@@ -36,6 +36,8 @@ pub(crate) enum Pretend {
 pub(super) enum Fails {
     /// Ends at once.
     Ends,
+    /// Is never ready.
+    Waits,
     /// Says that it is ready, then ends.
     Boasts,
 }
@@ -44,6 +46,7 @@ impl Fails {
     fn word(self) -> &'static [u8; 6] {
         match self {
             Self::Ends => b"\nENDS\n",
+            Self::Waits => b"\nWAIT\n",
             Self::Boasts => b"\nBOAS\n",
         }
     }
@@ -68,11 +71,12 @@ impl Pretend {
         let mut word = [0; 6];
         own.seek(SeekFrom::End(-6))?;
         own.read_exact(&mut word)?;
-        let kinds = [Fails::Ends, Fails::Boasts];
+        let kinds = [Fails::Ends, Fails::Waits, Fails::Boasts];
         let kind = kinds.into_iter().find(|kind| *kind.word() == word).context("this program pretends nothing")?;
         match (self, kind) {
             (Self::Version { .. }, _) => println!("{VERSION}"),
             (Self::Up { .. }, Fails::Ends) => bail!("it cannot do what it is to do"),
+            (Self::Up { .. }, Fails::Waits) => thread::sleep(Duration::from_secs(3600)),
             (Self::Up { .. }, Fails::Boasts) => {
                 let socket = std::env::var_os("NOTIFY_SOCKET").context("a service has it")?;
                 UnixDatagram::unbound()?.send_to(b"READY=1", socket)?;

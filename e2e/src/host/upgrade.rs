@@ -10,7 +10,7 @@ use super::pretend::{self, Fails};
 use super::visitors;
 
 /// Where upgrades come from, there.
-const NEW: &str = "/corten/new";
+pub(super) const NEW: &str = "/corten/new";
 
 pub(super) async fn all(machine: &Machine) -> Result<()> {
     let (before, load) = (containers(machine)?, visitors());
@@ -62,7 +62,7 @@ fn bad(machine: &Machine) -> Result<()> {
 }
 
 /// The file of the program that control runs.
-fn running(machine: &Machine) -> Result<String> {
+pub(super) fn running(machine: &Machine) -> Result<String> {
     let pid = machine.property("MainPID")?;
     let program = machine.run(&["readlink", &format!("/proc/{pid}/exe")])?;
     Ok(program.trim().to_owned())

@@ -63,6 +63,12 @@ pub(super) fn systemctl(words: &[&str]) -> anyhow::Result<String> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
+/// Whether the server goes down. Other states, too, are told by an exit code.
+pub(super) fn is_stopping() -> anyhow::Result<bool> {
+    let output = Command::new("systemctl").arg("is-system-running").output().context("systemctl cannot be started")?;
+    Ok(output.stdout.starts_with(b"stopping"))
+}
+
 pub(super) fn state() -> anyhow::Result<State> {
     let properties = "--property=ActiveState,SubState,InvocationID,NRestarts,StatusText";
     Ok(parse(&systemctl(&["show", properties, UNIT])?))

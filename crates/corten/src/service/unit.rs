@@ -18,12 +18,14 @@ const START: &str = "ExecStart=";
 const DATA: &str = "X-DataDirectory=";
 
 impl Unit {
-    /// `KillMode=process`: what control has started goes on without it. `Delegate`: control groups of pods are not systemd's to
+    /// `KillMode=process`: what control has started goes on without it, and ends with the server alone. `Delegate`: control groups of pods are not systemd's to
     /// change, and every controller is there for them. It is ready when it says so; a server that joins may wait long for its
     /// cluster, and is not ended for that.
     pub(super) fn text(&self) -> String {
         let start = line(Path::new(CURRENT), &self.words);
-        let data_dir = quoted(&self.data_dir.display().to_string());
+        let data_dir = self.data_dir.display().to_string();
+        let end = line(Path::new(CURRENT), &["down", "--with-server", "--data-dir", &data_dir].map(str::to_owned));
+        let data_dir = quoted(&data_dir);
         format!(
             "# Written by `corten install`; `corten uninstall` removes it. Changes go into `systemctl edit corten`.
 [Unit]
@@ -37,6 +39,7 @@ StartLimitIntervalSec=0
 Type=notify
 EnvironmentFile=-{JOINING}
 {START}{start}
+ExecStopPost=-{end}
 KillMode=process
 Delegate=yes
 OOMPolicy=continue

@@ -98,6 +98,15 @@ impl FakeEngine {
         self.held.send_replace(hold);
     }
 
+    /// The machine goes down and comes up: every process is gone, and what is left of pods is records.
+    pub(crate) fn reboot(&self) {
+        let died = Exit { code: 137, signal: 9, finished_ns: now_ns(), ..Exit::default() };
+        for pod in self.state().pods.values_mut() {
+            pod.pid = 0;
+            pod.containers.iter_mut().for_each(|container| container.exit = Some(container.exit.unwrap_or(died)));
+        }
+    }
+
     /// The pod's process dies, with everything in it.
     pub(crate) fn lose(&self, pod: &str) {
         let mut state = self.state();
@@ -114,7 +123,12 @@ fn now_ns() -> i64 {
 impl Engine for FakeEngine {
     fn create_pod<'a>(&'a self, spec: &'a PodSpec) -> BoxFuture<'a, Result<u32, EngineError>> {
         let new = || PodState { id: spec.id.clone(), pid: NOBODY, containers: Vec::new() };
-        self.state().pods.entry(spec.id.clone()).or_insert_with(new);
+        let mut state = self.state();
+        let pod = state.pods.entry(spec.id.clone()).or_insert_with(new);
+        // What is left of one whose process is gone is cleared.
+        if pod.pid == 0 {
+            *pod = new();
+        }
         done(Ok(NOBODY))
     }
 
@@ -126,6 +140,9 @@ impl Engine for FakeEngine {
         let id = ContainerId { pod: pod.to_owned(), name: spec.name.clone(), attempt: spec.attempt };
         let state = ContainerState { id, pid: 2, started_ns: now_ns(), exit: None };
         let mut all = self.state();
+        if all.pods.get(pod).is_none_or(|pod| pod.pid == 0) {
+            return done(Err(EngineError::Gone(pod.to_owned())));
+        }
         all.started.push(spec.clone());
         all.pods.get_mut(pod).expect("the pod is there").containers.push(state.clone());
         done(Ok(state))

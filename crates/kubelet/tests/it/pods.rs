@@ -289,6 +289,26 @@ async fn what_an_earlier_life_left_goes_and_nothing_of_a_pod_that_came_since() {
 }
 
 #[tokio::test]
+async fn after_a_reboot_pods_are_made_anew() {
+    let (mut node, _) = Node::new().await;
+    let spec = value!({
+        "initContainers": [{"name": "i", "image": "app:1"}], "containers": [{"name": "c", "image": "app:1"}],
+    });
+    let created = node.create(&PODS, &pod("a", spec)).await;
+    node.wait("a", "its init container begins", |_| node.engine.is_running("i")).await;
+    node.engine.exit("i", 0);
+    node.wait("a", "it becomes ready", is_ready).await;
+    node.stop().await;
+    node.engine.reboot();
+    node.restart().await;
+    node.wait("a", "its init container begins again", |_| node.engine.is_running("i")).await;
+    node.engine.exit("i", 0);
+    let again = |pod: &Value| first(pod, "containerStatuses").i64_at(&["restartCount"]) == Some(1) && is_ready(pod);
+    let after = node.wait("a", "it runs again", again).await;
+    assert_eq!(after.str_at(&["metadata", "uid"]), created.str_at(&["metadata", "uid"]), "it is the same pod");
+}
+
+#[tokio::test]
 async fn a_lost_sandbox_is_made_anew() {
     let (node, _) = Node::new().await;
     let created = node.create(&PODS, &pod("a", Value::object())).await;
