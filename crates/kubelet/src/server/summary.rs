@@ -101,11 +101,14 @@ pub(super) fn metrics(server: &Server) -> Answer {
     let left_s = server.identity.borrow().ends_s().map(|ends_s| ends_s - server.clock.wall_s());
     let certificate = "kubelet_certificate_manager_server_ttl_seconds";
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
+    let disk = server.machine().map(|machine| machine.disk);
     let mut out = String::new();
     for (name, help, value) in [
         ("kubelet_running_pods", "Pods with a running container.", Some(count(alive))),
         ("kubelet_running_containers", "Containers that run.", Some(count(containers))),
         (certificate, "How long the certificate of this server is good.", left_s),
+        ("corten_disk_used_bytes", "Used of the disk with pods and images.", disk.map(|disk| number(disk.used_bytes))),
+        ("corten_disk_available_bytes", "What is free of it.", disk.map(|disk| number(disk.free_bytes))),
     ] {
         let Some(value) = value else { continue };
         writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}").expect("a string takes all");

@@ -58,6 +58,9 @@ async fn the_node_tells_its_pods_and_what_they_use() {
     let (_, metrics) = fixture.get("/metrics").await;
     assert!(metrics.contains("\nkubelet_running_containers 1\n"), "{metrics}");
     assert!(metrics.contains("\nkubelet_certificate_manager_server_ttl_seconds "), "{metrics}");
+    for row in ["corten_disk_used_bytes", "corten_disk_available_bytes"] {
+        assert!(metrics.contains(&format!("\n{row} ")), "{row} is not in {metrics}");
+    }
 }
 
 #[tokio::test]
