@@ -12,6 +12,7 @@ use corten_apiserver::registry::{Body, Context, DeleteOptions, ListOptions, Regi
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::bootstrap::{self, Network};
+use crate::crd;
 use crate::lookup::Resource;
 use crate::rbac::defaults::{self, Change, FactsError};
 use crate::rbac::{GROUP, Policy};
@@ -61,6 +62,20 @@ pub async fn install_roles(
     objects: Vec<(Policy, Value)>,
 ) -> Result<(), InstallError> {
     settle_roles(registry, &Context::new(user.clone(), MANAGER), objects).await
+}
+
+/// Kinds of our own, as definitions like anybody's: made where they are missing, brought to this version's form where they differ.
+pub async fn install_kinds(registry: &Registry, user: &Arc<User>, definitions: Vec<Value>) -> Result<(), InstallError> {
+    let resource = Resource { group: crd::controller::GROUP, plural: crd::controller::RESOURCE };
+    let objects = definitions.into_iter().map(|definition| (resource, definition)).collect();
+    settle_all(registry, &Context::new(user.clone(), MANAGER), objects, |existing, wanted| {
+        let Some(existing) = existing else { return Some(Change::Create(wanted.clone())) };
+        let mut object = existing.clone();
+        object.as_object_mut()?.insert("spec", wanted.get("spec")?.clone());
+        // Where the defaults make it what is stored, nothing is written.
+        Some(Change::Update(object))
+    })
+    .await
 }
 
 async fn settle_roles(
@@ -283,6 +298,30 @@ mod tests {
             .expect("repaired");
         let repaired = server.role("system:kube-scheduler").await;
         assert!(uncovered(&rules_of(&repaired), &rules_of(&whole)).is_empty());
+    }
+
+    #[tokio::test]
+    async fn a_kind_of_our_own_is_made_once_and_follows_its_definition() {
+        let server = server();
+        server.registry.install(corten_api::kinds());
+        let definition = |columns: Value| {
+            value!({
+                "apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
+                "metadata": {"name": "widgets.example.com"},
+                "spec": {
+                    "group": "example.com", "scope": "Namespaced", "names": {"plural": "widgets", "kind": "Widget"},
+                    "versions": [{"name": "v1", "served": true, "storage": true, "additionalPrinterColumns": columns,
+                        "schema": {"openAPIV3Schema": {"type": "object"}}}]
+                }
+            })
+        };
+        let columns = || value!([{"name": "Size", "type": "integer", "jsonPath": ".spec.size"}]);
+        let mut revisions = Vec::new();
+        for columns in [value!([]), value!([]), columns(), columns()] {
+            install_kinds(&server.registry, &server.user, vec![definition(columns)]).await.expect("installed");
+            revisions.push(server.store.status().revision);
+        }
+        assert!(revisions[0] == revisions[1] && revisions[1] < revisions[2] && revisions[2] == revisions[3]);
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ use super::kinds;
 use crate::follow::{Seen, follow};
 
 pub const GROUP: &str = "apiextensions.k8s.io";
-const RESOURCE: &str = "customresourcedefinitions";
+pub(crate) const RESOURCE: &str = "customresourcedefinitions";
 
 /// Under this name the controller's writes stand in managed fields.
 const MANAGER: &str = "corten";

@@ -40,6 +40,15 @@ ClusterRoleBinding corten:nodes-join
 ClusterRoleBinding corten:nodes-renew
   to ClusterRole system:certificates.k8s.io:certificatesigningrequests:selfnodeclient
   for Group system:nodes
+ClusterRole corten:notifier
+  get,list,watch notifiers in corten.dev
+  patch notifiers/status in corten.dev
+  get secrets in \"\"
+  get nodes/proxy in \"\"
+  create,patch,update events in \"\"
+ClusterRoleBinding corten:notifier
+  to ClusterRole corten:notifier
+  for ServiceAccount kube-system/notifier
 Role kube-public/corten:cluster-info
   get configmaps in \"\" named cluster-info
 RoleBinding kube-public/corten:cluster-info
