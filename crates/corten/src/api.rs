@@ -17,7 +17,7 @@ use corten_builtin::bootstrap::Network;
 use corten_builtin::bootstrap_token::BootstrapTokens;
 use corten_builtin::connect::{self, Dial, Ground};
 use corten_builtin::crd::controller::CustomResources;
-use corten_builtin::install::{install, install_roles};
+use corten_builtin::install::{install, install_kinds, install_roles};
 use corten_builtin::lookup::{FromRegistry, Lookup, Resource};
 use corten_builtin::node::NodeAuthorizer;
 use corten_builtin::rbac::Rbac;
@@ -52,6 +52,8 @@ pub struct Base {
     pub dial: Arc<dyn Dial>,
     /// Config maps that tell others of the cluster.
     pub published: Vec<(Resource, Value)>,
+    /// Kinds of our own, as custom resource definitions.
+    pub kinds: Vec<Value>,
     /// Whether this server tells what nodes and pods use, or leaves that to others.
     pub measures: bool,
     pub clock: Clock,
@@ -61,7 +63,7 @@ pub struct Base {
 
 /// Makes an API server that has everything it begins with and knows who may do what.
 pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
-    let Base { store, keys, signing, external, network, published, measures, dial, clock, random, tasks } = base;
+    let Base { store, keys, signing, external, network, published, kinds, measures, dial, clock, random, tasks } = base;
     let server = Arc::new(User { name: SERVER.into(), groups: vec![AUTHENTICATED.into()], ..User::default() });
     let rbac = Rbac::default();
     let lookup = Arc::new(FromRegistry::default());
@@ -80,6 +82,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let mended = services.begin().await.context("the addresses of Services")?;
     tracing::debug!(mended.freed, mended.taken, "looked at the addresses of Services");
     install(&registry, &server, &network, published).await.context("the objects that a cluster begins with")?;
+    install_kinds(&registry, &server, kinds).await.context("the kinds of our own")?;
     ready_roles(&registry, &server, measures).await?;
     tasks.spawn("service-addresses", services.keep(clock.clone(), tasks.stopped()));
     let mut feed = Feed::start(&rbac, &registry, &server, &tasks)?;

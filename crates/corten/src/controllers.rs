@@ -13,6 +13,9 @@ use corten_controllers::{
     service_account, stateful_set, taint_eviction, token_cleaner, ttl_after_finished, volume_binder, volume_expansion,
     volume_protection,
 };
+use corten_notify::carry::Post;
+use corten_notify::controller as notifier;
+use corten_notify::figures::{self, Figures};
 use corten_scheduler::binder;
 use futures_util::future::join_all;
 
@@ -21,6 +24,8 @@ use crate::inside::{Inside, service_account, user};
 /// Reads for the caches of all controllers; upstream's role of the name reads everything.
 const READER: &str = "system:kube-controller-manager";
 const SCHEDULER: &str = "system:kube-scheduler";
+/// Reads what is to be told, and the Secrets that its targets need.
+const NOTIFIER: &str = "notifier";
 
 /// What some controllers are told.
 pub struct Settings<'a> {
@@ -41,6 +46,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
     let of = inside.clone();
     let client_of = Arc::new(move |name: &'static str| of.client(service_account(name), name));
     let base = Base { informers, client_of, recorder_of: recorder_of(inside), clock: inside.seams.clock.clone() };
+    let (notifying, figures) = (notifying(&base), Figures::default());
     let controllers = [
         namespace::controller(&base),
         service_account::controller(&base),
@@ -70,12 +76,25 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         certificate::sign::controller(&base, settings.signer.clone()),
         certificate::clean::controller(&base),
         token_cleaner::controller(&base),
+        notifier::controller(&notifying, &figures),
+        figures::controller(&notifying, &figures),
         scheduler(inside),
     ];
     let driver = inside.seams.driver();
     let running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
     join_all(running.iter().map(Handle::synced)).await;
     running
+}
+
+/// What somebody is told by.
+fn notifying(base: &Base) -> notifier::Base {
+    notifier::Base {
+        informers: base.informers.clone(),
+        client: (base.client_of)(NOTIFIER),
+        recorder: (base.recorder_of)(NOTIFIER, NOTIFIER),
+        clock: base.clock.clone(),
+        carrier: Arc::new(Post),
+    }
 }
 
 /// The recorder of an account and the component that it is used by.

@@ -134,6 +134,7 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
         network: Network { services: ranges.service, endpoint },
         dial: connections.clone(),
         published: vec![certificates.authorities().object(), joining(ranges, &certificates, reached).object()],
+        kinds: if up.controllers == Controllers::All { vec![corten_notify::kind::definition()] } else { Vec::new() },
         measures: up.controllers == Controllers::All,
         clock: clock.clone(),
         random: random.clone(),

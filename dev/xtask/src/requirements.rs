@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 12] = [
+pub(crate) const TEST: [Requirement; 13] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -31,6 +31,12 @@ pub(crate) const TEST: [Requirement; 12] = [
         probe: ("python3", &["-m", "venv", "--help"]),
         least: None,
         get: "apt-get install -y python3-venv",
+    },
+    Requirement {
+        what: "a mail server in Debian's Python (e-mails of notifiers go there)",
+        probe: ("/usr/bin/python3", &["-c", "import aiosmtpd; print(aiosmtpd.__version__)"]),
+        least: None,
+        get: "apt-get install -y python3-aiosmtpd",
     },
     Requirement {
         what: "busybox, linked statically (the files of test containers)",

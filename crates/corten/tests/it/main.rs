@@ -8,6 +8,7 @@ mod edge;
 mod https;
 mod images;
 mod network;
+mod notifier;
 mod process;
 mod refusals;
 mod service;

@@ -1,0 +1,97 @@
+//! Servers that are lost, or say that they are not ready.
+
+use corten_apimachinery::meta::Meta;
+use corten_apimachinery::value::Value;
+use corten_client::cache::{Held, View};
+
+use super::{condition, silent_until_s};
+use crate::fact::{Health, Kind, Sight, Subject};
+use crate::kind::seconds;
+
+/// A server has this long to become ready for the first time.
+const STARTUP_S: i64 = 60;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Server {
+    /// What is told of it, if it is not ready.
+    ill: Option<String>,
+    created_s: i64,
+    silent_until_s: i64,
+}
+
+impl View for Server {
+    fn from_object(node: &Value) -> Option<Self> {
+        let created_s = seconds(Meta::of(node).creation_timestamp());
+        Some(Self { ill: ill(node), created_s, silent_until_s: silent_until_s(node) })
+    }
+}
+
+impl Server {
+    pub(crate) fn is_ready(&self) -> bool {
+        self.ill.is_none()
+    }
+
+    pub(crate) fn silent_until_s(&self) -> i64 {
+        self.silent_until_s
+    }
+
+    /// Until when it may still become ready.
+    fn starts_until_s(&self) -> i64 {
+        self.created_s + STARTUP_S
+    }
+}
+
+fn ill(node: &Value) -> Option<String> {
+    let Some(ready) = condition(node, "Ready") else { return Some("it has never said that it is ready".to_owned()) };
+    let since = ready.str_at(&["lastTransitionTime"]);
+    match ready.str_at(&["status"]) {
+        "True" => None,
+        "Unknown" => Some(format!("the server is lost: nothing was heard of it since {since}")),
+        _ => Some(format!("the server is not ready: {}", ready.str_at(&["message"]))),
+    }
+}
+
+pub(crate) fn sights<'a>(nodes: impl Iterator<Item = &'a Held<Server>>, now_s: i64) -> Vec<Sight> {
+    let one = |node: &Held<Server>| {
+        let text = node.ill.clone()?;
+        let health = if now_s < node.starts_until_s() { Health::Unsure } else { Health::Ill };
+        let subject = Subject::new("node", "", node.head.name.clone());
+        Some(Sight { silent_until_s: node.silent_until_s, ..Sight::new(Kind::Node, subject, health, text) })
+    };
+    nodes.filter_map(one).collect()
+}
+
+/// When a server that is not ready has had its time, in Unix milliseconds.
+pub(crate) fn next_ms<'a>(nodes: impl Iterator<Item = &'a Held<Server>>, now_s: i64) -> Option<i64> {
+    let ends = nodes.filter(|node| !node.is_ready()).map(|node| node.starts_until_s());
+    ends.filter(|ends_s| *ends_s > now_s).min().map(|ends_s| ends_s * 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use corten_apimachinery::value;
+
+    use super::*;
+
+    fn node(status: &str) -> Held<Server> {
+        let ready = value!({"type": "Ready", "status": status, "lastTransitionTime": "T", "message": "m"});
+        let metadata = value!({"name": "two", "creationTimestamp": "1970-01-01T00:00:10Z"});
+        let object = value!({"metadata": metadata, "status": {"conditions": [ready]}});
+        Held::from_object(&object).expect("a view")
+    }
+
+    #[test]
+    fn a_server_that_is_not_ready_is_told_once_it_had_its_time() {
+        let at = |status: &str, now_s: i64| {
+            let node = node(status);
+            let sights = sights([&node].into_iter(), now_s);
+            (sights.first().map(|sight| (sight.health, sight.text.clone())), next_ms([&node].into_iter(), now_s))
+        };
+        assert_eq!(at("True", 20), (None, None));
+        let message = || "the server is not ready: m".to_owned();
+        assert_eq!(at("False", 20), (Some((Health::Unsure, message())), Some(70_000)));
+        assert_eq!(at("False", 70), (Some((Health::Ill, message())), None));
+        let (lost, _) = at("Unknown", 70);
+        assert_eq!(lost, Some((Health::Ill, "the server is lost: nothing was heard of it since T".to_owned())));
+    }
+}
