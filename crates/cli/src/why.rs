@@ -6,6 +6,7 @@ pub(crate) mod finding;
 mod ingress;
 pub(crate) mod namespace;
 pub(crate) mod node;
+pub(crate) mod notifier;
 pub(crate) mod pod;
 mod read;
 pub(crate) mod service;
@@ -24,7 +25,8 @@ use crate::option::Output;
 pub struct Why {
     #[command(flatten)]
     target: Target,
-    /// What to look at, as kubectl names it: pod/web, service/web, ingress/web, pvc/data, namespace/shop, deployment/web, node/one.
+    /// What to look at, as kubectl names it: pod/web, service/web, ingress/web, pvc/data, namespace/shop, deployment/web, node/one,
+    /// notifier/ops.
     #[arg(value_name = "KIND/NAME", num_args = 1..=2, required = true)]
     object: Vec<String>,
     /// How to print the answer.
@@ -41,12 +43,15 @@ pub(crate) enum Kind {
     Claim,
     Namespace,
     Node,
+    Notifier,
     /// By its singular name.
     Workload(&'static str),
 }
 
+pub(crate) const NOTIFIERS: Resource = Resource::new("corten.dev", "v1alpha1", "notifiers");
+
 /// Names by which kubectl knows the kinds, the singular first.
-static KINDS: [(&[&str], Kind, Resource); 11] = [
+static KINDS: [(&[&str], Kind, Resource); 12] = [
     (&["pod", "pods", "po"], Kind::Pod, Resource::new("", "v1", "pods")),
     (&["service", "services", "svc"], Kind::Service, Resource::new("", "v1", "services")),
     (&["ingress", "ingresses", "ing"], Kind::Ingress, Resource::new("networking.k8s.io", "v1", "ingresses")),
@@ -57,6 +62,7 @@ static KINDS: [(&[&str], Kind, Resource); 11] = [
     ),
     (&["namespace", "namespaces", "ns"], Kind::Namespace, Resource::new("", "v1", "namespaces")),
     (&["node", "nodes", "no"], Kind::Node, Resource::new("", "v1", "nodes")),
+    (&["notifier", "notifiers"], Kind::Notifier, NOTIFIERS),
     (
         &["deployment", "deployments", "deploy"],
         Kind::Workload("deployment"),
@@ -138,7 +144,10 @@ async fn answer(session: &Session, named: &Named) -> anyhow::Result<Vec<Finding>
         }
         other => other.context(refused())?,
     };
-    Reader { client: &session.client, namespace }.explain(named, &object).await.context(refused())
+    Reader { client: &session.client, namespace, now_s: session.clock.wall_s() }
+        .explain(named, &object)
+        .await
+        .context(refused())
 }
 
 fn text(named: &Named, namespace: &str, found: &[Finding]) -> String {

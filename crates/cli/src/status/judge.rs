@@ -9,7 +9,7 @@ use corten_apimachinery::value::Value;
 
 use super::read::Cluster;
 use crate::why::finding::{Finding, condition, list};
-use crate::why::{namespace, node, pod, service};
+use crate::why::{namespace, node, notifier, pod, service};
 
 /// A certificate that is good for less is told of. Corten renews its own at half of thirty days.
 const CERTIFICATE_S_MIN: i64 = 7 * 86_400;
@@ -121,6 +121,7 @@ pub(super) fn wrong(cluster: &Cluster) -> Vec<Wrong> {
     all.extend(cluster.services.iter().filter_map(|service| leads_nowhere(cluster, service)));
     all.extend(cluster.claims.iter().filter_map(|claim| unbound(cluster, claim)));
     all.extend(cluster.namespaces.iter().filter_map(|namespace| stays(cluster, namespace)));
+    all.extend(cluster.notifiers.iter().filter_map(|notifier| undelivered(cluster, notifier)));
     all
 }
 
@@ -130,6 +131,12 @@ fn silent(cluster: &Cluster, node: &Value) -> Option<Finding> {
     let why = cluster.said.get(name)?.silent.as_ref().filter(|_| matches!(state(node), "ready" | "cordoned"))?;
     let ask = format!("kubectl get --raw /api/v1/nodes/{name}/proxy/stats/summary");
     Some(Finding::new(format!("it does not say what it uses: {why}")).then(ask))
+}
+
+/// A notifier whose target does not take its messages. One that is to be silent is not wrong.
+fn undelivered(cluster: &Cluster, notifier: &Value) -> Option<Wrong> {
+    condition(notifier, "Delivering").filter(|one| one.str_at(&["status"]) == "False")?;
+    notifier::explain(notifier, cluster.now_s).into_iter().next().map(|first| told("notifier", notifier, first))
 }
 
 /// What a server has too little of.
@@ -354,12 +361,16 @@ mod tests {
         cluster.services = vec![value!({"metadata": (meta("web")), "spec": {"selector": {"app": "web"}}})];
         let goes = value!({"name": "gone", "deletionTimestamp": OLD});
         cluster.namespaces = vec![value!({"metadata": goes})];
+        let failing = value!({"type": "Delivering", "status": "False", "message": "the webhook answers 500"});
+        let metadata = value!({"name": "ops", "namespace": "kube-system"});
+        cluster.notifiers = vec![value!({"metadata": metadata, "status": {"waiting": 1, "conditions": [failing]}})];
         assert_eq!(
             facts(&cluster),
             [
                 "service/web in shop: its selector app=web matches none of the 0 pods in shop",
                 "pvc/data in shop: it has no volume (Pending)",
                 "namespace/gone: it does not go",
+                "notifier/ops in kube-system: its messages are not delivered (1 news wait): the webhook answers 500",
             ]
         );
     }

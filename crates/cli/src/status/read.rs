@@ -9,6 +9,8 @@ use corten_client::{Client, Error, Resource, Select};
 use corten_stdx::error::Chain;
 use futures_util::future::{join, join_all};
 
+use crate::why::NOTIFIERS;
+
 const NODES: Resource = Resource::new("", "v1", "nodes");
 const NODE_METRICS: Resource = Resource::new("metrics.k8s.io", "v1beta1", "nodes");
 const OTHERS: [Resource; 5] = [
@@ -28,6 +30,8 @@ pub(super) struct Cluster {
     pub(super) slices: Vec<Value>,
     pub(super) claims: Vec<Value>,
     pub(super) namespaces: Vec<Value>,
+    /// None in another cluster.
+    pub(super) notifiers: Vec<Value>,
     /// By node; none where the cluster does not measure.
     pub(super) used: BTreeMap<String, Value>,
     pub(super) said: BTreeMap<String, Said>,
@@ -63,10 +67,15 @@ pub(super) async fn cluster(client: &Client, now_s: i64) -> Result<Cluster, Erro
             Vec::new()
         }
     };
+    let notifiers = match client.list(&NOTIFIERS, "", &Select::default()).await {
+        Ok(listed) => listed.items,
+        Err(error) if error.is_not_found() => Vec::new(),
+        Err(error) => return Err(error),
+    };
     let named = |value: Value| (Meta::of(&value).name().to_owned(), value);
     let said = nodes.iter().map(|node| Meta::of(node).name().to_owned()).zip(said).collect();
     let used = used.into_iter().map(named).collect();
-    Ok(Cluster { nodes, pods, services, slices, claims, namespaces, used, said, now_s })
+    Ok(Cluster { nodes, pods, services, slices, claims, namespaces, notifiers, used, said, now_s })
 }
 
 /// What a node of another make does not say stays unknown.

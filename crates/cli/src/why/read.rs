@@ -11,7 +11,7 @@ use futures_util::future::{BoxFuture, try_join_all};
 
 use super::finding::{Finding, list};
 use super::namespace::Remains;
-use super::{Kind, Named, claim, ingress, namespace, node, pod, service, workload};
+use super::{Kind, Named, claim, ingress, namespace, node, notifier, pod, service, workload};
 
 const PODS: Resource = Resource::new("", "v1", "pods");
 const NODES: Resource = Resource::new("", "v1", "nodes");
@@ -31,6 +31,8 @@ const PODS_MAX: usize = 20;
 pub(crate) struct Reader<'a> {
     pub(crate) client: &'a Client,
     pub(crate) namespace: &'a str,
+    /// Unix seconds.
+    pub(crate) now_s: i64,
 }
 
 impl<'a> Reader<'a> {
@@ -42,6 +44,7 @@ impl<'a> Reader<'a> {
             Kind::Claim => self.claim(object).await,
             Kind::Namespace => self.namespace(object).await,
             Kind::Node => Ok(node::explain(object)),
+            Kind::Notifier => Ok(notifier::explain(object, self.now_s)),
             Kind::Workload(kind) => self.workload(kind, object).await,
         }
     }
