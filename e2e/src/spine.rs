@@ -12,6 +12,7 @@ mod heal;
 mod informer;
 mod interrupted;
 mod kubectl;
+mod moved;
 mod names;
 mod neighbour;
 pub(crate) mod node;
@@ -66,7 +67,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 17] = [
+const STEPS: [&str; 18] = [
     "neighbour",
     "cut-short",
     "up",
@@ -84,7 +85,11 @@ const STEPS: [&str; 17] = [
     "edge-kill",
     "rollout",
     "informer",
+    MOVED,
 ];
+
+/// The one that comes after the purge.
+const MOVED: &str = "moved";
 
 /// Steps that run when `--only` names them: their images alone take longer than all that the others do.
 const ON_REQUEST: [&str; 1] = ["database"];
@@ -127,7 +132,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut stage = Stage { node, neighbour, instances: Vec::new(), alone, beside: None, arguments };
     let mut outcome = Ok(());
     for name in STEPS {
-        if !stage.arguments.wants(name) {
+        if !stage.arguments.wants(name) || name == MOVED {
             continue;
         }
         outcome = stage.step(name).await;
@@ -138,8 +143,10 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     if let Err(error) = &outcome {
         println!("{error:#}\n{}", stage.node.report()?);
     }
-    let (purged, left) = (stage.purge(), stage.leave());
-    Ok(if outcome.is_ok() && purged && left { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    let purged = stage.purge();
+    let moved = outcome.is_err() || !purged || stage.moved();
+    let left = stage.leave();
+    Ok(if outcome.is_ok() && purged && moved && left { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 impl Stage {
@@ -200,6 +207,18 @@ impl Stage {
             None => Ok(()),
         });
         tell("purge", &watch, &purged)
+    }
+
+    /// The neighbour, if it is there and nobody wanted to end before, goes on elsewhere.
+    fn moved(&mut self) -> bool {
+        let is_wanted = self.arguments.wants(MOVED)
+            && self.arguments.focus.as_ref().is_none_or(|focus| MOVED.contains(focus.as_str()));
+        if !is_wanted || self.beside.is_none() {
+            return true;
+        }
+        let watch = Stopwatch::start();
+        let moved = moved::elsewhere(&mut self.neighbour);
+        tell(MOVED, &watch, &moved)
     }
 
     /// The neighbour goes too; the machine is as it was.

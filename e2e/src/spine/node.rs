@@ -27,6 +27,8 @@ pub(crate) struct Node {
     /// Where kubectl is.
     programs: PathBuf,
     folder: TempDir,
+    /// The data directory's name there.
+    data: &'static str,
     /// What starts the program: words before its own.
     prefix: Vec<String>,
     /// Where it is, by options of `up`.
@@ -42,13 +44,28 @@ impl Node {
     pub(crate) fn new(program: PathBuf, programs: &Path) -> Result<Self> {
         let (programs, folder) = (programs.to_owned(), tempfile::tempdir()?);
         let (prefix, place) = (Vec::new(), PLACE.to_vec());
-        Ok(Self { program, programs, folder, prefix, place, grace_s: None, control: None, informer: None })
+        Ok(Self {
+            program,
+            programs,
+            folder,
+            data: "data",
+            prefix,
+            place,
+            grace_s: None,
+            control: None,
+            informer: None,
+        })
     }
 
     /// Somewhere else than usual.
     pub(crate) fn at(mut self, place: &[&'static str]) -> Self {
         self.place = place.to_vec();
         self
+    }
+
+    /// From now on its data directory is another one, which is not there yet.
+    pub(super) fn move_to(&mut self, data: &'static str) {
+        self.data = data;
     }
 
     /// Control is started by this command, which runs what follows it.
@@ -85,7 +102,7 @@ impl Node {
     }
 
     pub(crate) fn data(&self) -> PathBuf {
-        self.folder.path().join("data")
+        self.folder.path().join(self.data)
     }
 
     /// Where the edge is.
