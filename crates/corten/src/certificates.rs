@@ -17,11 +17,14 @@ use rustls::pki_types::pem;
 use tokio::sync::watch;
 
 use crate::dial::{Connections, NodeClient};
-use crate::files::{FileError, write_private};
+use crate::files::{FileError, read_if_there, write_private};
 use crate::kubeconfig;
 use crate::pki::sign::ClusterSigner;
 use crate::pki::{Leaf, Names, Pki, PkiError};
 use crate::reach::node_address;
+
+#[cfg(test)]
+mod years;
 
 /// The longest time between two looks at the clock, which may be set.
 const LOOK_EVERY: Duration = Duration::from_secs(600);
@@ -109,7 +112,9 @@ impl Certificates {
             node_client: self.pki.node_client()?,
         };
         let text = kubeconfig::text(&self.server_url, self.pki.cluster_pem(), &in_use.administrator);
-        write_private(&self.kubeconfig, text.as_bytes())?;
+        if read_if_there(&self.kubeconfig)?.as_deref() != Some(&text) {
+            write_private(&self.kubeconfig, text.as_bytes())?;
+        }
         Ok(in_use)
     }
 
@@ -131,10 +136,13 @@ impl Certificates {
 
     /// Renews what has reached its half life, until it is told to stop.
     pub async fn keep(self, mut in_use: InUse, users: Users, clock: Clock, mut stopped: Stopped) {
+        // From before each look, so that a clock that is moved meanwhile is looked at again.
+        let mut looked_ms = clock.now_ms();
         loop {
+            let pause_ms = i64::try_from(until(in_use.renew_at_s(), &clock).as_millis()).unwrap_or(i64::MAX);
             tokio::select! {
                 () = stopped.wait() => return,
-                () = tokio::time::sleep(until(in_use.renew_at_s(), &clock)) => {}
+                () = clock.sleep_until_ms(looked_ms.saturating_add(pause_ms)) => looked_ms = clock.now_ms(),
             }
             match self.renew(&in_use, &users) {
                 Ok(Some(renewed)) => in_use = renewed,
@@ -200,7 +208,8 @@ mod tests {
         let certificates = Certificates::new(pki, "node-1", ([127, 0, 0, 1], 6443).into(), SERVICE, &kubeconfig);
         let in_use = certificates.current().expect("made");
         let tls = Tls::new(certificates.material(&in_use).expect("PEM"), clock.clone()).expect("usable");
-        let connections = Connections::new(certificates.node_client(&in_use).expect("PEM")).expect("usable");
+        let connections =
+            Connections::new(certificates.node_client(&in_use).expect("PEM"), clock.clone()).expect("usable");
         let (node, identity) = watch::channel(certificates.node_identity(&in_use).expect("PEM"));
         let first = identity.borrow().chain.clone();
         let users = Users { tls: Arc::new(tls), connections: Arc::new(connections), node };

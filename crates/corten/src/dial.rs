@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use corten_builtin::connect::{BoxStream, Dial};
 use corten_client::trust::{Trust, TrustError};
+use corten_stdx::clock::Clock;
 use futures_core::future::BoxFuture;
 use rustls::crypto::aws_lc_rs;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, RootCertStore};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -29,17 +31,29 @@ pub struct Connections {
     nodes: RwLock<TlsConnector>,
     /// A pod's certificate is the pod's affair: the proxies of the API promise a connection, not whose it is.
     pods: TlsConnector,
+    clock: Clock,
+}
+
+/// Certificates of nodes are judged by the clock that they are made by.
+#[derive(Debug)]
+struct ByClock(Clock);
+
+impl TimeProvider for ByClock {
+    fn current_time(&self) -> Option<UnixTime> {
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(self.0.wall_s().unsigned_abs())))
+    }
 }
 
 impl Connections {
-    pub fn new(client: NodeClient) -> Result<Self, TrustError> {
+    pub fn new(client: NodeClient, clock: Clock) -> Result<Self, TrustError> {
         let pods = Trust::Anybody.config()?.with_no_client_auth();
-        Ok(Self { nodes: RwLock::new(connector(client)?), pods: TlsConnector::from(Arc::new(pods)) })
+        let nodes = RwLock::new(connector(client, &clock)?);
+        Ok(Self { nodes, pods: TlsConnector::from(Arc::new(pods)), clock })
     }
 
     /// Takes a renewed certificate for every connection from now on.
     pub fn replace(&self, client: NodeClient) -> Result<(), TrustError> {
-        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = connector(client)?;
+        *self.nodes.write().unwrap_or_else(PoisonError::into_inner) = connector(client, &self.clock)?;
         Ok(())
     }
 
@@ -66,10 +80,11 @@ impl Dial for Connections {
     }
 }
 
-fn connector(client: NodeClient) -> Result<TlsConnector, rustls::Error> {
+fn connector(client: NodeClient, clock: &Clock) -> Result<TlsConnector, rustls::Error> {
     let mut roots = RootCertStore::empty();
     roots.add(client.root)?;
-    let config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+    let time = Arc::new(ByClock(clock.clone()));
+    let config = ClientConfig::builder_with_details(Arc::new(aws_lc_rs::default_provider()), time)
         .with_safe_default_protocol_versions()?
         .with_root_certificates(roots)
         .with_client_auth_cert(vec![client.certificate], client.key)?;

@@ -97,7 +97,7 @@ impl Membership {
         };
         let edge_way = Arc::new(Https::new(&with(server, &authority_pem, &edge), seams.tasks.clone())?);
         let (name, server, seams) = (name.to_owned(), server.to_owned(), seams.clone());
-        let connections = Arc::new(Connections::new(node_client(&node, &authority_pem)?)?);
+        let connections = Arc::new(Connections::new(node_client(&node, &authority_pem)?, seams.clock.clone())?);
         Ok(Self { seams, name, server, pki, authority_pem, node, edge, node_way, edge_way, connections })
     }
 
@@ -145,7 +145,7 @@ impl Membership {
             let left = Duration::from_secs(u64::try_from(left_s).unwrap_or_default()).min(LOOK_EVERY).max(pause);
             tokio::select! {
                 () = stopped.wait() => return,
-                () = tokio::time::sleep(left) => {}
+                () = self.seams.clock.sleep(left) => {}
             }
             pause = match self.renew(&mut serving).await {
                 Ok(()) => Duration::ZERO,

@@ -2,7 +2,6 @@
 //! joins every ninety days, without a restart; what older ones signed stays good.
 
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use corten_builtin::token::{Keys, KeysError};
 use corten_stdx::clock::Clock;
@@ -12,7 +11,7 @@ use corten_stdx::task::Stopped;
 use crate::files::{FileError, read_if_there, write_private};
 
 /// The longest time between two looks at the clock, which may be set.
-const LOOK_EVERY: Duration = Duration::from_secs(600);
+const LOOK_EVERY_MS: i64 = 600_000;
 
 #[derive(Debug, thiserror::Error)]
 pub enum TokenKeysError {
@@ -47,10 +46,12 @@ impl TokenKeys {
 
     /// Renews until it is told to stop.
     pub async fn keep(self, clock: Clock, mut stopped: Stopped) {
+        // From before each look, so that a clock that is moved meanwhile is looked at again.
+        let mut looked_ms = clock.now_ms();
         loop {
             tokio::select! {
                 () = stopped.wait() => return,
-                () = tokio::time::sleep(LOOK_EVERY) => {}
+                () = clock.sleep_until_ms(looked_ms + LOOK_EVERY_MS) => looked_ms = clock.now_ms(),
             }
             if let Err(error) = self.renew(&clock) {
                 tracing::error!(error = %Chain(&error), "the keys of tokens could not be renewed");
@@ -73,6 +74,8 @@ impl TokenKeys {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -119,7 +119,7 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
     let certificates = Certificates::new(pki, &site.name, address, ranges.api(), &kubeconfig);
     let in_use = certificates.current()?;
     let tls = Arc::new(Tls::new(certificates.material(&in_use)?, clock.clone())?);
-    let connections = Arc::new(Connections::new(certificates.node_client(&in_use)?)?);
+    let connections = Arc::new(Connections::new(certificates.node_client(&in_use)?, clock.clone())?);
     let (node, identity) = watch::channel(certificates.node_identity(&in_use)?);
     progress.part("certificates", &dir.join("pki").display().to_string())?;
 

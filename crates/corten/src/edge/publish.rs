@@ -110,7 +110,7 @@ impl Publisher {
             tokio::select! {
                 changed = wanted.changed() => if changed.is_err() { return },
                 changed = zones.changed() => if changed.is_err() { return },
-                () = tokio::time::sleep(LOOK_EVERY) => if !self.is_due() { continue },
+                () = self.clock.sleep(LOOK_EVERY) => if !self.is_due() { continue },
                 () = stopped.wait() => return,
             }
             let Some(now) = wanted.borrow_and_update().clone() else { continue };
