@@ -52,6 +52,16 @@ var measured = document{
 	},
 }
 
+// counted is what upstream's adapters of custom metrics serve: a metric is a subresource of what it is about. Nobody lists the
+// objects themselves.
+var counted = document{
+	schema.GroupVersion{Group: "custom.metrics.k8s.io", Version: "v1beta2"},
+	[]metav1.APIResource{
+		{Name: "pods", SingularName: "pod", Namespaced: true, Kind: "MetricValueList"},
+		{Name: "pods/requests_per_second", Namespaced: true, Kind: "MetricValueList", Verbs: metav1.Verbs{"get"}},
+	},
+}
+
 func collectKinds(scheme *runtime.Scheme) ([]byte, error) {
 	documents, err := discovery()
 	if err != nil {
@@ -201,7 +211,7 @@ func discovery() ([]document, error) {
 		}
 		documents = append(documents, document{gv, list.APIResources})
 	}
-	documents = append(documents, measured)
+	documents = append(documents, measured, counted)
 	slices.SortFunc(documents, func(a, b document) int { return strings.Compare(a.gv.String(), b.gv.String()) })
 	slices.SortStableFunc(documents, func(a, b document) int { return strings.Compare(a.gv.Group, b.gv.Group) })
 	return documents, nil

@@ -64,6 +64,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	apiregistrationv1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1"
 	apiregistrationv1beta1 "k8s.io/kube-aggregator/pkg/apis/apiregistration/v1beta1"
+	custommetricsv1beta2 "k8s.io/metrics/pkg/apis/custom_metrics/v1beta2"
 	metricsv1beta1 "k8s.io/metrics/pkg/apis/metrics/v1beta1"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -134,6 +135,7 @@ var registrations = []func(*runtime.Scheme) error{
 	apiextensionsv1beta1.AddToScheme,
 	apiregistrationv1.AddToScheme,
 	apiregistrationv1beta1.AddToScheme,
+	custommetricsv1beta2.AddToScheme,
 	metricsv1beta1.AddToScheme,
 }
 

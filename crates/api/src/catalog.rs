@@ -30,8 +30,8 @@ pub fn table() -> &'static TypeTable {
     &TABLE
 }
 
-/// Where upstream's metrics server is found.
-const MEASURED: &str = "metrics.k8s.io/v1beta1";
+/// Where upstream's metrics server, and an adapter of other metrics beside it, are found.
+const MEASURED: [&str; 2] = ["metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2"];
 
 /// The order in which discovery shows groups, which is upstream's by weight: clients take the first that has a resource.
 const GROUPS: [&str; 21] = [
@@ -71,7 +71,7 @@ pub fn kinds() -> Vec<KindInfo> {
 /// The kinds of what is measured: a server that collects what nodes and pods use serves them besides. Nothing of them is
 /// stored.
 pub fn measured() -> Vec<KindInfo> {
-    FACTS.kinds.iter().filter(|fact| fact.api_version == MEASURED).map(kind).collect()
+    FACTS.kinds.iter().filter(|fact| MEASURED.contains(&fact.api_version)).map(kind).collect()
 }
 
 /// The schema of a kind in one version, whether or not it is served: `("apps/v1", "Deployment")`,
@@ -110,7 +110,8 @@ fn attach(table: &mut TypeTable) {
 fn kind(fact: &KindFact) -> KindInfo {
     let gvk = gvk(fact.api_version, fact.kind);
     let rules = rules_of(&gvk);
-    let subresources = fact.subresources.iter().filter(|sub| sub.served);
+    // One that is not served by default is served whole.
+    let subresources = fact.subresources.iter().filter(|sub| sub.served || !fact.served);
     let subresources: Vec<_> = subresources.map(|sub| subresource(sub, &rules)).collect();
     let status = subresources.iter().any(|sub| sub.name == "status");
     KindInfo {

@@ -38,12 +38,13 @@ pub struct KindInfo {
     pub gvk: GroupVersionKind,
     /// `PodList` and the like.
     pub list_kind: Str,
+    /// As in paths; empty for a kind that is only the body of a subresource.
     pub plural: Str,
     pub singular: Str,
     pub short_names: Vec<Str>,
     pub categories: Vec<Str>,
     pub scope: Scope,
-    /// Verbs of the main endpoint as discovery prints them; empty for a kind that is only a subresource's body.
+    /// Verbs of the main endpoint as discovery prints them; empty where only subresources are served.
     pub verbs: Vec<Str>,
     /// Where objects are stored, as in `/registry/pods`. Versions of one resource share it; so may two groups.
     pub storage_prefix: Str,
@@ -307,6 +308,11 @@ impl fmt::Display for GroupVersionKind {
 }
 
 impl KindInfo {
+    /// Whether paths name it; else it is the body of a subresource alone.
+    pub fn is_resource(&self) -> bool {
+        !self.plural.is_empty()
+    }
+
     pub fn gvr(&self) -> GroupVersionResource {
         GroupVersionResource {
             group: self.gvk.group.clone(),

@@ -213,7 +213,7 @@ fn line(value: &Value) -> Vec<u8> {
 /// The served kinds by group, in the order the groups were installed.
 fn groups(kinds: &KindSet) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
-    for kind in kinds.iter().filter(|kind| !kind.verbs.is_empty()) {
+    for kind in kinds.iter().filter(|kind| kind.is_resource()) {
         let index = groups.iter().position(|group| group.name == kind.gvk.group).unwrap_or_else(|| {
             groups.push(Group { name: kind.gvk.group.clone(), versions: Vec::new() });
             groups.len() - 1

@@ -150,12 +150,12 @@ impl OpenApi {
 /// The kinds of one group and version that have an endpoint.
 fn of_version<'a>(kinds: &'a KindSet, group: &'a Str, version: &'a Str) -> impl Iterator<Item = &'a Arc<KindInfo>> {
     let own = move |kind: &&Arc<KindInfo>| kind.gvk.group == *group && kind.gvk.version == *version;
-    kinds.iter().filter(|kind| !kind.verbs.is_empty()).filter(own)
+    kinds.iter().filter(|kind| kind.is_resource()).filter(own)
 }
 
 /// Groups and versions with an endpoint, each once, with its path below `/openapi/v3/`.
 fn versions(kinds: &KindSet) -> BTreeMap<String, (Str, Str)> {
-    let served = kinds.iter().filter(|kind| !kind.verbs.is_empty());
+    let served = kinds.iter().filter(|kind| kind.is_resource());
     served.map(|kind| (root(kind), (kind.gvk.group.clone(), kind.gvk.version.clone()))).collect()
 }
 

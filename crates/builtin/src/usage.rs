@@ -1,4 +1,4 @@
-//! What nodes and pods use (`metrics.k8s.io`), asked of the nodes when somebody asks for it and kept in memory: nothing is
+//! What nodes and pods use (`metrics.k8s.io`), and how many requests pods get (`custom.metrics.k8s.io`), asked of the nodes when somebody asks for it and kept in memory: nothing is
 //! collected while nobody looks, and nothing reaches the store.
 //!
 //! A rate needs two looks. Whoever asks regularly gets windows of fifteen seconds, up to date to a few; whoever asks for the first
@@ -12,6 +12,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use corten_apimachinery::duration;
+use corten_apimachinery::meta::Meta;
+use corten_apimachinery::quantity::{Format, Quantity};
+use corten_apimachinery::selector::LabelSelector;
 use corten_apimachinery::status::Status;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
@@ -24,7 +27,7 @@ use futures_util::{StreamExt as _, stream};
 use tokio::sync::Mutex;
 
 use self::text::{Reading, Sample};
-use self::window::{History, Used, used};
+use self::window::{History, Rate, Used, used};
 use crate::connect::{Ground, NODES};
 use crate::lookup::{PODS, tree};
 use crate::rbac::Policy;
@@ -32,10 +35,17 @@ use crate::rbac::defaults::{self, FactsError};
 
 const GROUP: &str = "metrics.k8s.io";
 const API_VERSION: &str = "metrics.k8s.io/v1beta1";
+const CUSTOM_GROUP: &str = "custom.metrics.k8s.io";
+const CUSTOM_API_VERSION: &str = "custom.metrics.k8s.io/v1beta2";
+/// What the edges of all nodes give to a pod.
+const REQUESTS: &str = "requests_per_second";
+/// In place of a name: all that the selector selects.
+const ALL: &str = "*";
+
 const PATH: &str = "/metrics/resource";
 
 /// What is not older than this is told again without asking the nodes.
-const FRESH_MS: i64 = 5_000;
+const FRESH_MS: i64 = 2_500;
 
 /// Between the two looks of somebody who asks for the first time.
 const FIRST_LOOK: Duration = Duration::from_secs(1);
@@ -50,6 +60,7 @@ const NODES_AT_ONCE: usize = 32;
 const ROLES: &str = "\
 ClusterRole system:aggregated-metrics-reader rbac.authorization.k8s.io/aggregate-to-view=true rbac.authorization.k8s.io/aggregate-to-edit=true rbac.authorization.k8s.io/aggregate-to-admin=true
   get,list,watch pods,nodes in metrics.k8s.io
+  get pods/requests_per_second in custom.metrics.k8s.io
 ";
 
 /// The roles of those who may read it.
@@ -60,13 +71,14 @@ pub fn roles() -> Result<Vec<(Policy, Value)>, FactsError> {
     defaults::read(ROLES.lines())
 }
 
-/// Registers both kinds.
+/// Registers all kinds.
 pub fn register(connectors: &mut Connectors, ground: &Ground, clock: &Clock) {
     let collector = Arc::new(Collector { ground: ground.clone(), clock: clock.clone(), histories: Mutex::default() });
     for what in [What::Nodes, What::Pods] {
         let resource = if what == What::Nodes { "nodes" } else { "pods" };
         connectors.register(GROUP, resource, "", Arc::new(Endpoint { what, collector: collector.clone() }));
     }
+    connectors.register(CUSTOM_GROUP, "pods", REQUESTS, Arc::new(Requests(collector)));
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -88,6 +100,29 @@ impl Connector for Endpoint {
                 What::Pods => self.collector.pods(&call.target.namespace).await?,
             };
             Ok(Answer::Objects(objects))
+        })
+    }
+}
+
+/// The answer is a list of values, also for one pod.
+struct Requests(Arc<Collector>);
+
+impl Connector for Requests {
+    fn connect(&self, call: Call) -> BoxFuture<'_, Result<Answer, Status>> {
+        Box::pin(async move {
+            let text = call.query.first("labelSelector").unwrap_or_default();
+            let selector = LabelSelector::parse(text).map_err(|error| Status::bad_request(error.to_string()))?;
+            if call.query.first("metricLabelSelector").is_some_and(|labels| !labels.is_empty()) {
+                return Err(Status::bad_request(format!("the metric {REQUESTS} has no labels to select it by")));
+            }
+            let wanted = |pod: &Object| match call.target.name.as_str() {
+                ALL => selector.matches(&pod.head.labels),
+                name => pod.head.name == *name,
+            };
+            let values = self.0.requests(&call.target.namespace, wanted).await?;
+            let list =
+                value!({"kind": "MetricValueList", "apiVersion": CUSTOM_API_VERSION, "metadata": {}, "items": values});
+            Ok(Answer::Object { code: 200, value: list })
         })
     }
 }
@@ -122,6 +157,26 @@ impl Collector {
             used.get(&(pod.head.namespace.clone(), pod.head.name.clone())).map(|used| pod_metrics(pod, used))
         };
         Ok(asked.filter_map(of).collect())
+    }
+
+    /// What pods get lately. One that no edge leads to is not told.
+    async fn requests(&self, namespace: &str, wanted: impl Fn(&Object) -> bool) -> Result<Vec<Value>, Status> {
+        let nodes = self.ground.lookup.list(NODES).await?;
+        let pods = self.ground.lookup.list(PODS).await?;
+        let mut histories = self.histories.lock().await;
+        self.look(&nodes, &mut histories).await?;
+        let mut rates: BTreeMap<&str, Rate> = BTreeMap::new();
+        for (address, rate) in histories.values().flat_map(History::requests) {
+            rates.entry(address).or_default().add(rate);
+        }
+        let mut values = Vec::new();
+        for pod in pods.iter().filter(|pod| pod.head.namespace == namespace && wanted(pod)) {
+            let object = tree(pod)?;
+            if let Some(rate) = rates.get(object.str_at(&["status", "podIP"])) {
+                values.push(metric_value(&object, rate));
+            }
+        }
+        Ok(values)
     }
 
     /// Brings the histories up to date, with a second look where one has no window yet.
@@ -215,6 +270,19 @@ fn pod_metrics(pod: &Object, used: &Containers) -> Value {
     Value::Object(metrics)
 }
 
+fn metric_value(pod: &Value, rate: &Rate) -> Value {
+    let meta = Meta::of(pod);
+    value!({
+        "describedObject": {
+            "kind": "Pod", "namespace": (meta.namespace()), "name": (meta.name()), "apiVersion": "v1", "uid": (meta.uid())
+        },
+        "metric": {"name": REQUESTS, "selector": null},
+        "timestamp": (Time::from_millis(rate.at_ms).to_rfc3339()),
+        "windowSeconds": (rate.window_ms / 1000),
+        "value": (Quantity::from_milli(rate.milli_per_s, Format::DecimalSi).to_string())
+    })
+}
+
 fn object(kind: &str, of: &Object, used: &Used) -> Map {
     let mut metadata = Map::new();
     metadata.insert("name", of.head.name.clone());
@@ -254,7 +322,7 @@ mod tests {
         let reading = Reading { at_ms: taken_ms, cpu_s, memory_bytes: 3 << 20, started_ms: 0 };
         let pod = (Str::from("shop"), Str::from("web"));
         let pods = BTreeMap::from([(pod, BTreeMap::from([(Str::from("app"), reading)]))]);
-        Sample { taken_ms, node: reading, pods }
+        Sample { taken_ms, node: reading, pods, ..Sample::default() }
     }
 
     #[test]
@@ -301,5 +369,16 @@ mod tests {
     #[test]
     fn the_roles_are_readable() {
         assert_eq!(roles().expect("a table").len(), 1);
+    }
+
+    #[test]
+    fn values_are_those_of_the_custom_metrics_api() {
+        let pod = value!({"metadata": {"name": "web", "namespace": "shop", "uid": "u"}});
+        let expected = value!({
+            "describedObject": {"kind": "Pod", "namespace": "shop", "name": "web", "apiVersion": "v1", "uid": "u"},
+            "metric": {"name": "requests_per_second", "selector": null},
+            "timestamp": "1970-01-01T00:00:11Z", "windowSeconds": 5, "value": "12500m"
+        });
+        assert_eq!(metric_value(&pod, &Rate { at_ms: 11_000, window_ms: 5_000, milli_per_s: 12_500 }), expected);
     }
 }

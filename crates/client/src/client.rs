@@ -211,6 +211,19 @@ impl Client {
         }
     }
 
+    /// Reads what is below an object, or below all that are selected where the name is `*`: a metric of pods.
+    pub async fn get_part(
+        &self,
+        resource: &Resource,
+        namespace: &str,
+        name: &str,
+        subresource: &str,
+        select: &Select,
+    ) -> Result<Value, Error> {
+        let path = select.query().behind(resource.path(namespace, name, subresource));
+        self.exchange(Method::GET, &path, JSON, None).await
+    }
+
     pub async fn create(&self, resource: &Resource, namespace: &str, object: &Value) -> Result<Value, Error> {
         let body = (JSON, json::to_vec(object).into());
         self.exchange(Method::POST, &resource.path(namespace, "", ""), JSON, Some(body)).await

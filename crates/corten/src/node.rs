@@ -23,6 +23,8 @@ use tokio::sync::watch;
 use crate::access::Access;
 use crate::datadir::{self, DataDir};
 use crate::dial::Connections;
+use crate::edge::start::asked_at;
+use crate::edge::talk::Asked;
 use crate::neighbours::Neighbours;
 use crate::site::Site;
 use crate::{api, network};
@@ -76,6 +78,7 @@ pub async fn register(site: &Site<'_>, access: &Access, port: u16) -> anyhow::Re
 pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, node: Node) -> anyhow::Result<Reading> {
     let Node { traffic, listener, identity, dial } = node;
     let Registered { node: object, images, settings, recorder, range } = registered;
+    let run_dir = settings.run_dir.clone();
     let engine = Arc::new(engine(site, &settings).await?);
     let (clock, tasks, client) = (site.seams.clock.clone(), site.seams.tasks.clone(), access.kubelet());
     let informers = site.seams.informers(client.clone());
@@ -99,7 +102,8 @@ pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, nod
     let reading = corten_kubelet::start(parts).await?;
     let (node, dir) = (site.name.clone(), site.dir.join(""));
     let (host, images) = (Arc::new(reading.clone()), Arc::new(images));
-    let server = Server { node, dir, identity, host, engine, images, clock, tasks };
+    let edge = Arc::new(Asked(asked_at(&run_dir)));
+    let server = Server { node, dir, identity, host, engine, images, edge, clock, tasks };
     listener.set_nonblocking(true)?;
     server.start(tokio::net::TcpListener::from_std(listener)?)?;
     Ok(reading)

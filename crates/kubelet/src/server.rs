@@ -20,6 +20,7 @@ mod tls;
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::Arc;
@@ -100,6 +101,12 @@ pub trait Host: Send + Sync + 'static {
     fn ended<'a>(&'a self, id: &'a ContainerId) -> BoxFuture<'a, ()>;
 }
 
+/// What the server asks of the node's edge.
+pub trait Edge: Send + Sync + 'static {
+    /// Requests that it has given to each address since it has started; empty where it does not run.
+    fn requests(&self) -> BoxFuture<'_, Vec<(IpAddr, u64)>>;
+}
+
 /// What the server stands on.
 #[derive(Clone)]
 pub struct Server {
@@ -112,6 +119,7 @@ pub struct Server {
     pub engine: Arc<dyn Engine>,
     /// For other nodes.
     pub images: Arc<dyn Shared>,
+    pub edge: Arc<dyn Edge>,
     pub clock: Clock,
     pub tasks: Tasks,
 }

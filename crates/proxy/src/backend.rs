@@ -18,6 +18,8 @@ pub struct Endpoint {
     pub(crate) member: Member,
     /// Requests that it has and that are not answered.
     in_flight: AtomicU32,
+    /// All that it was given.
+    requests: AtomicU64,
     /// Failures in a row to reach it.
     failures: AtomicU32,
     /// Milliseconds of the edge's own clock before which it gets nothing.
@@ -42,6 +44,7 @@ impl Endpoint {
             address,
             member: Member::new("endpoint", &address.to_string()),
             in_flight: AtomicU32::new(0),
+            requests: AtomicU64::new(0),
             failures: AtomicU32::new(0),
             rests_until_ms: AtomicU64::new(0),
             retired: AtomicBool::new(false),
@@ -50,6 +53,7 @@ impl Endpoint {
 
     pub(crate) fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
         InFlight(self)
     }
 
@@ -81,6 +85,11 @@ impl Endpoint {
 
     pub fn in_flight(&self) -> u32 {
         self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that it was given since somebody first named it; one that is given to it again counts again.
+    pub fn requests(&self) -> u64 {
+        self.requests.load(Ordering::Relaxed)
     }
 
     fn is_resting(&self, now_ms: impl FnOnce() -> u64) -> bool {
@@ -153,6 +162,7 @@ mod tests {
         assert_eq!(picked(&backend, &[], 0), [2]);
         drop(busy);
         assert_eq!(picked(&backend, &[], 0), [1, 2]);
+        assert_eq!([0, 1].map(|at: usize| backend.endpoints[at].requests()), [1, 0]);
     }
 
     #[test]

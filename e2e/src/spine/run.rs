@@ -40,7 +40,8 @@ fn answers_and_is_changed(node: &Node, shell: &str) -> Result<()> {
         let options = ["-d", "--name", NAME, "-p", "80:8080", "-e", &variable, shell, "sh", "-c", SERVE];
         let said = run(node, &options)?;
         ensure!(said.status.success() && text(&said.stdout) == format!("http://{HOST}/\n"), "it says {}", all(&said));
-        wait(LIMIT, || Ok(page(node)?.contains(&format!("it says {word}")).then_some(()))).context("the page")?;
+        wait(LIMIT, || Ok(page(node, HOST, "/")?.contains(&format!("it says {word}")).then_some(())))
+            .context("the page")?;
     }
     let field = |path: &str| node.field("default", &format!("deployment/{NAME}"), path);
     let manager = field("{.metadata.managedFields[?(@.operation==\"Apply\")].manager}")?;
@@ -67,7 +68,7 @@ fn is_followed(node: &Node, shell: &str) -> Result<()> {
     kill_process(Pid::from_raw(i32::try_from(shown.identity().1)?).context("a process has an id")?, Signal::INT)?;
     wait(LIMIT, || Ok(shown.output()?.contains("corten rm").then_some(())))?;
     wait(LIMIT, || Ok(shown.check().is_err().then_some(()))).context("an interrupt ends it")?;
-    ensure!(page(node)?.contains("it says three"), "it does not go on: {}", page(node)?);
+    ensure!(page(node, HOST, "/")?.contains("it says three"), "it does not go on: {}", page(node, HOST, "/")?);
     Ok(())
 }
 
@@ -121,11 +122,11 @@ pub(super) fn all(output: &Output) -> String {
     text(&output.stdout) + &text(&output.stderr)
 }
 
-/// What the edge answers for the host; that it knows none yet is an answer too.
-fn page(node: &Node) -> Result<String> {
+/// What the edge answers for a host; that it knows none yet is an answer too.
+pub(super) fn page(node: &Node, host: &str, path: &str) -> Result<String> {
     let mut stream = TcpStream::connect(node.edge()).context("the edge")?;
     stream.set_read_timeout(Some(Duration::from_secs(30)))?;
-    stream.write_all(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n").as_bytes())?;
+    stream.write_all(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).context("the edge's answer")?;
     Ok(answer)

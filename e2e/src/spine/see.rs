@@ -1,7 +1,8 @@
 //! What a user sees of a cluster: what servers, pods and containers use, by `kubectl top` of both versions; what blocks objects, by
-//! `corten why` and `corten status`; and that an autoscaler sees it too. The parts run at once.
+//! `corten why` and `corten status`; and that autoscalers see it too. The parts run at once.
 
 mod crowd;
+mod requests;
 mod why;
 
 use std::fs;
@@ -39,7 +40,8 @@ spec:
 
 pub(super) fn all(node: &Node) -> Result<()> {
     apply(node, "busy", BUSY)?;
-    let parts: [(&str, fn(&Node) -> Result<()>); 3] = [("top", used), ("why", why::all), ("crowd", crowd::all)];
+    let parts: [(&str, fn(&Node) -> Result<()>); 4] =
+        [("top", used), ("why", why::all), ("crowd", crowd::all), ("requests", requests::all)];
     let failures: Vec<String> = std::thread::scope(|scope| {
         let running = parts.map(|(name, part)| {
             scope.spawn(move || {

@@ -67,7 +67,8 @@ fn read_kind(line: &'static str) -> KindFact {
         singular: next(),
         namespaced: next() == "ns",
         served: next() == "on",
-        verbs: next().split(',').collect(),
+        // None, where only its subresources are served.
+        verbs: next().split(',').filter(|verb| !verb.is_empty()).collect(),
         short_names: Vec::new(),
         categories: Vec::new(),
         storage: None,

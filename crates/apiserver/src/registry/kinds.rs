@@ -56,7 +56,7 @@ impl KindSet {
 
     fn index(kinds: Vec<Arc<KindInfo>>) -> Self {
         let by_kind = kinds.iter().enumerate().map(|(index, kind)| (kind.gvk.clone(), index)).collect();
-        let served = kinds.iter().enumerate().filter(|(_, kind)| !kind.verbs.is_empty());
+        let served = kinds.iter().enumerate().filter(|(_, kind)| kind.is_resource());
         let by_resource = served.map(|(index, kind)| (kind.gvr(), index)).collect();
         let mut by_prefix: HashMap<Str, usize, ahash::RandomState> = HashMap::default();
         let stored = kinds.iter().enumerate().filter(|(_, kind)| !kind.storage_prefix.is_empty());

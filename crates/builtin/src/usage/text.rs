@@ -13,6 +13,8 @@ pub(super) struct Sample {
     pub(super) node: Reading,
     /// By namespace and name.
     pub(super) pods: BTreeMap<(Str, Str), BTreeMap<Str, Reading>>,
+    /// Requests that the node's edge has given to addresses.
+    pub(super) requests: BTreeMap<Str, u64>,
 }
 
 /// The counters of one container, or of a whole node.
@@ -46,6 +48,10 @@ impl Sample {
                     return;
                 };
                 self.pods.entry((namespace.into(), pod.into())).or_default().entry(container.into()).or_default()
+            }
+            Some(("corten", "edge_endpoint_requests_total")) => {
+                self.requests.extend(row.label("address").map(|address| (address.into(), whole(row.value))));
+                return;
             }
             _ => return,
         };
@@ -118,12 +124,15 @@ container_cpu_usage_seconds_total{container=\"c\"} 1 1
 node_cpu_usage_seconds_total 20
 node_memory_working_set_bytes 8192 12345
 pod_cpu_usage_seconds_total{namespace=\"n\",pod=\"p\"} 9 9
+corten_edge_endpoint_requests_total{address=\"10.244.0.2\"} 12 12345
+corten_edge_endpoint_requests_total 13
 node_cpu_usage_seconds_total NaN
 node_cpu_usage_seconds_total{
 scrape_error 0
 ";
         let sample = Sample::parse(text, 99);
         assert_eq!(sample.node, Reading { at_ms: 99, cpu_s: 20.0, memory_bytes: 8192, started_ms: 0 });
+        assert_eq!(sample.requests, BTreeMap::from([("10.244.0.2".into(), 12)]));
         let pods: Vec<_> = sample.pods.into_iter().collect();
         let container = Reading { at_ms: 12_345, cpu_s: 1.5, memory_bytes: 4096, started_ms: 7250 };
         assert_eq!(pods, [(("n".into(), "p".into()), BTreeMap::from([("c".into(), container)]))]);

@@ -2,6 +2,8 @@
 
 use std::collections::VecDeque;
 
+use corten_apimachinery::value::Str;
+
 use super::text::{Reading, Sample};
 
 /// Readings lie so far apart, where somebody has asked often enough: what upstream's metrics server does.
@@ -12,6 +14,9 @@ pub(super) const WINDOW_MS_MAX: i64 = 60_000;
 
 /// A shorter while says nothing: the counters move by steps.
 pub(super) const WINDOW_MS_MIN: i64 = 900;
+
+/// Requests are counted exactly: a window of so much tells of a crowd that has just come.
+const CROWD_MS_MIN: i64 = 3_000;
 
 /// What something used.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -50,6 +55,48 @@ impl History {
             let age = newest - sample.taken_ms;
             (WINDOW_MS_MIN..=WINDOW_MS_MAX).contains(&age)
         })
+    }
+
+    /// The sample that a short window begins with: the youngest one that is not too young.
+    fn lately(&self) -> Option<&Sample> {
+        let newest = self.newest()?.taken_ms;
+        let of_age = |sample: &&Sample| (CROWD_MS_MIN..=WINDOW_MS_MAX).contains(&(newest - sample.taken_ms));
+        self.0.iter().rev().find(of_age).or_else(|| self.earlier())
+    }
+
+    /// What the node's edge has given to each address lately. A counter that began anew in between has counted since then; one
+    /// that is new began at nothing.
+    pub(super) fn requests(&self) -> impl Iterator<Item = (&Str, Rate)> {
+        let window = self.newest().zip(self.lately());
+        window.into_iter().flat_map(|(newest, earlier)| {
+            let window_ms = newest.taken_ms - earlier.taken_ms;
+            newest.requests.iter().map(move |(address, count)| {
+                let before =
+                    earlier.requests.get(address).copied().filter(|before| before <= count).unwrap_or_default();
+                let milli = (count - before).saturating_mul(1_000_000) / window_ms.unsigned_abs().max(1);
+                let milli_per_s = i64::try_from(milli).unwrap_or(i64::MAX);
+                (address, Rate { at_ms: newest.taken_ms, window_ms, milli_per_s })
+            })
+        })
+    }
+}
+
+/// How often something happens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Rate {
+    /// The end of the window.
+    pub(super) at_ms: i64,
+    pub(super) window_ms: i64,
+    /// Thousandths a second.
+    pub(super) milli_per_s: i64,
+}
+
+impl Rate {
+    /// The same thing at another place.
+    pub(super) fn add(&mut self, other: Self) {
+        self.at_ms = self.at_ms.max(other.at_ms);
+        self.window_ms = self.window_ms.max(other.window_ms);
+        self.milli_per_s = self.milli_per_s.saturating_add(other.milli_per_s);
     }
 }
 
@@ -112,5 +159,25 @@ mod tests {
         }
         assert_eq!(seen, [None, Some(50), Some(100), Some(150), Some(150), None, None, Some(10)]);
         assert!(history.0.len() <= 4, "{}", history.0.len());
+    }
+
+    #[test]
+    fn requests_are_of_a_short_window() {
+        let mut history = History::default();
+        let mut look = |at_ms, counts: &[(&str, u64)]| {
+            let requests = counts.iter().map(|(address, count)| (Str::from(*address), *count)).collect();
+            history.add(Sample { taken_ms: at_ms, requests, ..Sample::default() });
+            let rates =
+                history.requests().map(|(address, rate)| (address.to_string(), rate.window_ms, rate.milli_per_s));
+            rates.collect::<Vec<_>>()
+        };
+        assert_eq!(look(0, &[("a", 100)]), []);
+        assert_eq!(look(1_000, &[("a", 105)]), [("a".to_owned(), 1_000, 5_000)]);
+        assert_eq!(look(6_000, &[("a", 205)]), [("a".to_owned(), 5_000, 20_000)]);
+        // Somebody else has looked a moment before.
+        assert_eq!(look(6_900, &[("a", 300)]), [("a".to_owned(), 5_900, 33_050)]);
+        // One is new, and the edge has started again.
+        let expected = [("a".to_owned(), 4_000, 12_500), ("b".to_owned(), 4_000, 2_000)];
+        assert_eq!(look(10_900, &[("a", 50), ("b", 8)]), expected);
     }
 }

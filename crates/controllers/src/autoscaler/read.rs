@@ -1,4 +1,4 @@
-//! What an autoscaler reads: its target's scale, the pods behind it, and what they use.
+//! What an autoscaler reads: its target's scale, the pods behind it, what they use and what they are asked for.
 
 use corten_apimachinery::duration;
 use corten_apimachinery::meta::Meta;
@@ -12,6 +12,9 @@ use super::usage::{self, Answer, Figure, Figures, Goal, Pod, Question, Tolerance
 use crate::pod::PODS;
 
 const POD_METRICS: Resource = Resource::new("metrics.k8s.io", "v1beta1", "pods");
+/// A metric of pods is a subresource of all of them.
+const CUSTOM_METRICS: Resource = Resource::new("custom.metrics.k8s.io", "v1beta2", "pods");
+const ALL: &str = "*";
 
 /// By how much use may differ from its goal, where nothing else is said.
 const TOLERANCE: f64 = 0.1;
@@ -54,12 +57,61 @@ pub(super) struct Measured {
 /// One metric of the specification, of the kinds that are measured here.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Metric<'a> {
-    /// `resource`, `containerResource`.
-    field: &'static str,
-    resource: &'a str,
+    kind: Kind,
+    /// Of the resource, or of the metric itself.
+    name: &'a str,
     /// Empty for the whole pod.
     container: &'a str,
     goal: Goal,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Resource,
+    ContainerResource,
+    Pods,
+}
+
+impl Kind {
+    fn of(text: &str) -> Option<Self> {
+        [Self::Resource, Self::ContainerResource, Self::Pods].into_iter().find(|kind| kind.text() == text)
+    }
+
+    /// As `type` says it.
+    fn text(self) -> &'static str {
+        match self {
+            Self::Resource => "Resource",
+            Self::ContainerResource => "ContainerResource",
+            Self::Pods => "Pods",
+        }
+    }
+
+    /// Where the metric of this type stands.
+    fn field(self) -> &'static str {
+        match self {
+            Self::Resource => "resource",
+            Self::ContainerResource => "containerResource",
+            Self::Pods => "pods",
+        }
+    }
+
+    /// The reason of events and conditions.
+    fn failed(self) -> &'static str {
+        match self {
+            Self::Resource => "FailedGetResourceMetric",
+            Self::ContainerResource => "FailedGetContainerResourceMetric",
+            Self::Pods => "FailedGetPodsMetric",
+        }
+    }
+}
+
+/// What is known of the pods behind a target.
+struct Seen<'a> {
+    pods: &'a [Value],
+    tolerance: Tolerance,
+    /// How many there are to be now.
+    current: i64,
+    now_s: i64,
 }
 
 impl Reader<'_> {
@@ -95,21 +147,47 @@ impl Reader<'_> {
         }
         let select = Select { labels: labels.to_owned(), ..Select::default() };
         let pods = self.client.list(&PODS, self.namespace, &select).await?.items;
-        let used = self.client.list(&POD_METRICS, self.namespace, &select).await.map(|listed| listed.items);
-        let used = used.map_err(|error| format!("unable to fetch metrics from resource metrics API: {error}"));
         let current = scale.i64_at(&["spec", "replicas"]).unwrap_or_default();
-        let tolerance = tolerance(autoscaler);
+        let seen = Seen { pods: &pods, tolerance: tolerance(autoscaler), current, now_s: now_ms / 1000 };
+        let metrics: Vec<_> = metrics.iter().map(Metric::of).collect();
+        let is_used = |metric: &Result<Metric<'_>, Failure>| metric.as_ref().is_ok_and(|one| one.kind != Kind::Pods);
+        let used = if metrics.iter().any(is_used) { self.used(&select).await } else { Ok(Vec::new()) };
         for metric in metrics {
-            let asked = Metric::of(metric).and_then(|metric| {
-                let answer = metric.ask(&pods, used.as_deref(), tolerance, current, now_ms / 1000);
-                answer.map(|answer| (metric.clone(), answer)).map_err(|text| metric.failed(&text))
-            });
-            match asked {
+            match self.ask(metric, &seen, &used, &select).await {
                 Ok((metric, answer)) => measured.take(&metric, answer),
                 Err(failure) => measured.failures.push(failure),
             }
         }
         Ok(measured)
+    }
+
+    async fn ask<'a>(
+        &self,
+        metric: Result<Metric<'a>, Failure>,
+        seen: &Seen<'_>,
+        used: &Result<Vec<Value>, String>,
+        select: &Select,
+    ) -> Result<(Metric<'a>, Answer), Failure> {
+        let metric = metric?;
+        let answer = match metric.kind {
+            Kind::Pods => metric.of_values(seen, self.values(metric.name, select).await),
+            Kind::Resource | Kind::ContainerResource => metric.of_use(seen, used.as_deref()),
+        };
+        let failed = |text| Failure { reason: metric.kind.failed(), text };
+        answer.map(|answer| (metric.clone(), answer)).map_err(failed)
+    }
+
+    /// What the pods use.
+    async fn used(&self, select: &Select) -> Result<Vec<Value>, String> {
+        let used = self.client.list(&POD_METRICS, self.namespace, select).await.map(|listed| listed.items);
+        used.map_err(|error| format!("unable to fetch metrics from resource metrics API: {error}"))
+    }
+
+    /// The values of a metric that is not of a resource.
+    async fn values(&self, metric: &str, select: &Select) -> Result<Vec<Value>, String> {
+        let list = self.client.get_part(&CUSTOM_METRICS, self.namespace, ALL, metric, select).await;
+        let list = list.map_err(|error| format!("unable to fetch metrics from custom metrics API: {error}"))?;
+        Ok(list.at(&["items"]).and_then(Value::as_array).unwrap_or_default().to_vec())
     }
 }
 
@@ -117,53 +195,65 @@ impl Measured {
     fn take(&mut self, metric: &Metric<'_>, answer: Answer) {
         self.metrics.push(metric.state(answer));
         if self.wanted.as_ref().is_none_or(|wanted| answer.replicas > wanted.replicas) {
-            self.wanted = Some(Wanted { replicas: answer.replicas, metric: metric.name() });
+            self.wanted = Some(Wanted { replicas: answer.replicas, metric: metric.title() });
         }
     }
 }
 
 impl<'a> Metric<'a> {
     fn of(metric: &'a Value) -> Result<Self, Failure> {
-        let (field, reason) = match metric.str_at(&["type"]) {
-            "Resource" => ("resource", "FailedGetResourceMetric"),
-            "ContainerResource" => ("containerResource", "FailedGetContainerResourceMetric"),
-            other => return Err(unmeasured(other)),
-        };
+        let kind = metric.str_at(&["type"]);
+        let kind = Kind::of(kind).ok_or_else(|| unmeasured(kind))?;
+        let field = kind.field();
         let target = |name| metric.at(&[field, "target", name]).filter(|value| !value.is_null());
         let percent = target("averageUtilization").and_then(Value::as_i64).map(Goal::Utilization);
         let amount = target("averageValue").and_then(|value| Quantity::from_value(value).ok());
-        let goal = percent.or(amount.map(|amount| Goal::Average(amount.milli_value())));
+        let goal = percent.filter(|_| kind != Kind::Pods).or(amount.map(|amount| Goal::Average(amount.milli_value())));
         let goal = goal.filter(|goal| !matches!(goal, Goal::Average(0) | Goal::Utilization(0)));
-        let text = "invalid resource metric source: neither an average utilization target nor an average value (usage) target was set";
-        let goal = goal.ok_or_else(|| Failure { reason, text: text.to_owned() })?;
-        let (resource, container) = (metric.str_at(&[field, "name"]), metric.str_at(&[field, "container"]));
-        Ok(Self { field, resource, container, goal })
+        let text = match kind {
+            Kind::Pods => "invalid pods metric source: no average value target was set",
+            _ => {
+                "invalid resource metric source: neither an average utilization target nor an average value (usage) target was set"
+            }
+        };
+        let goal = goal.ok_or_else(|| Failure { reason: kind.failed(), text: text.to_owned() })?;
+        let name = match kind {
+            Kind::Pods => metric.str_at(&[field, "metric", "name"]),
+            _ => metric.str_at(&[field, "name"]),
+        };
+        Ok(Self { kind, name, container: metric.str_at(&[field, "container"]), goal })
     }
 
-    fn ask(
-        &self,
-        pods: &[Value],
-        used: Result<&[Value], &String>,
-        tolerance: Tolerance,
-        current: i64,
-        now_s: i64,
-    ) -> Result<Answer, String> {
+    /// By what pods use of a resource.
+    fn of_use(&self, seen: &Seen<'_>, used: Result<&[Value], &String>) -> Result<Answer, String> {
         let what = if matches!(self.goal, Goal::Utilization(_)) { "utilization" } else { "usage" };
-        let failed = |text: &str| format!("failed to get {} {what}: {text}", self.resource);
-        let used =
-            used.map_err(|text| failed(&format!("unable to get metrics for resource {}: {text}", self.resource)))?;
+        let failed = |text: &str| format!("failed to get {} {what}: {text}", self.name);
+        let nothing = |text: &str| failed(&format!("unable to get metrics for resource {}: {text}", self.name));
+        let used = used.map_err(|text| nothing(text))?;
         if used.is_empty() {
-            let text = format!(
-                "unable to get metrics for resource {}: no metrics returned from resource metrics API",
-                self.resource
-            );
-            return Err(failed(&text));
+            return Err(nothing("no metrics returned from resource metrics API"));
         }
         let figures: Figures = used.iter().filter_map(|used| self.figure(used)).collect();
-        let pods: Vec<Pod> = pods.iter().map(|object| pod(object, self.resource, self.container)).collect();
-        let is_cpu = self.resource == "cpu";
-        let question = Question { pods: &pods, goal: self.goal, is_cpu, tolerance, current, now_s };
-        usage::replicas(&question, figures).map_err(|text| failed(&text))
+        self.replicas(seen, figures).map_err(|text| failed(&text))
+    }
+
+    /// By the values of a metric, one a pod.
+    fn of_values(&self, seen: &Seen<'_>, values: Result<Vec<Value>, String>) -> Result<Answer, String> {
+        let failed = |text: &str| format!("failed to get pods metric value: {text}");
+        let nothing = |text: &str| failed(&format!("unable to get metric {}: {text}", self.name));
+        let values = values.map_err(|text| nothing(&text))?;
+        if values.is_empty() {
+            return Err(nothing("no metrics returned from custom metrics API"));
+        }
+        self.replicas(seen, values.iter().filter_map(value_of).collect()).map_err(|text| failed(&text))
+    }
+
+    fn replicas(&self, seen: &Seen<'_>, figures: Figures) -> Result<Answer, String> {
+        let resource = if self.kind == Kind::Pods { "" } else { self.name };
+        let pods: Vec<Pod> = seen.pods.iter().map(|object| pod(object, resource, self.container)).collect();
+        let Seen { tolerance, current, now_s, .. } = *seen;
+        let question = Question { pods: &pods, goal: self.goal, is_cpu: resource == "cpu", tolerance, current, now_s };
+        usage::replicas(&question, figures)
     }
 
     /// What one pod uses; `None` where one of its containers is not known.
@@ -174,7 +264,7 @@ impl<'a> Metric<'a> {
             .iter()
             .filter(own)
             .map(|container| {
-                let amount = container.at(&["usage", self.resource])?;
+                let amount = container.at(&["usage", self.name])?;
                 Some(Quantity::from_value(amount).ok()?.milli_value())
             })
             .collect();
@@ -184,17 +274,14 @@ impl<'a> Metric<'a> {
         Some((Meta::of(used).name().into(), Figure { milli: amounts.iter().sum(), at_s, window_s }))
     }
 
-    fn failed(&self, text: &str) -> Failure {
-        let reason =
-            if self.container.is_empty() { "FailedGetResourceMetric" } else { "FailedGetContainerResourceMetric" };
-        Failure { reason, text: text.to_owned() }
-    }
-
     /// As upstream's conditions and events name it.
-    fn name(&self) -> String {
+    fn title(&self) -> String {
         let container = if self.container.is_empty() { "" } else { "container " };
         let share = if matches!(self.goal, Goal::Utilization(_)) { " utilization (percentage of request)" } else { "" };
-        format!("{} {container}resource{share}", self.resource)
+        match self.kind {
+            Kind::Pods => format!("pods metric {}", self.name),
+            _ => format!("{} {container}resource{share}", self.name),
+        }
     }
 
     /// An entry of `status.currentMetrics`.
@@ -206,24 +293,33 @@ impl<'a> Metric<'a> {
         let average = Quantity::from_milli(answer.average, Format::DecimalSi).to_string();
         current.insert("averageValue", average);
         let mut own = Map::new();
-        own.insert("name", self.resource);
+        match self.kind {
+            Kind::Pods => drop(own.insert("metric", value!({"name": (self.name)}))),
+            _ => drop(own.insert("name", self.name)),
+        }
         if !self.container.is_empty() {
             own.insert("container", self.container);
         }
         own.insert("current", current);
-        let kind = if self.container.is_empty() { "Resource" } else { "ContainerResource" };
-        let mut state = value!({"type": kind});
+        let mut state = value!({"type": (self.kind.text())});
         if let Some(state) = state.as_object_mut() {
-            state.insert(self.field, own);
+            state.insert(self.kind.field(), own);
         }
         state
     }
 }
 
+/// What an entry of a `MetricValueList` says of a pod.
+fn value_of(value: &Value) -> Option<(Str, Figure)> {
+    let milli = Quantity::from_value(value.at(&["value"])?).ok()?.milli_value();
+    let at_s = Time::parse(value.str_at(&["timestamp"])).ok()?.seconds;
+    let window_s = value.i64_at(&["windowSeconds"]).unwrap_or_default();
+    Some((value.str_at(&["describedObject", "name"]).into(), Figure { milli, at_s, window_s }))
+}
+
 /// A kind of metric that no API here serves.
 fn unmeasured(kind: &str) -> Failure {
     let (reason, api) = match kind {
-        "Pods" => ("FailedGetPodsMetric", "custom.metrics.k8s.io"),
         "Object" => ("FailedGetObjectMetric", "custom.metrics.k8s.io"),
         "External" => ("FailedGetExternalMetric", "external.metrics.k8s.io"),
         other => {
@@ -303,12 +399,22 @@ mod tests {
             "containers": [{"name": "app", "usage": {"cpu": cpu, "memory": "64Mi"}}]})
     }
 
+    fn asked(value: &str) -> Value {
+        value!({"describedObject": {"kind": "Pod", "name": "web-1"}, "metric": {"name": "requests_per_second"},
+            "timestamp": "2025-12-31T23:59:58Z", "windowSeconds": 5, "value": value})
+    }
+
     #[track_caller]
     fn check(metric: Value, request: Value, expect: Result<(i64, Value), &str>) {
         let usual = Tolerance { down: 0.1, up: 0.1 };
         let answer = Metric::of(&metric).and_then(|metric| {
-            let answer = metric.ask(&[object(request)], Ok(&[used("300m")]), usual, 1, NOW);
-            answer.map(|answer| (answer.replicas, metric.state(answer))).map_err(|text| metric.failed(&text))
+            let seen = Seen { pods: &[object(request)], tolerance: usual, current: 1, now_s: NOW };
+            let answer = match metric.kind {
+                Kind::Pods => metric.of_values(&seen, Ok(vec![asked("25")])),
+                _ => metric.of_use(&seen, Ok(&[used("300m")])),
+            };
+            let failed = |text| Failure { reason: metric.kind.failed(), text };
+            answer.map(|answer| (answer.replicas, metric.state(answer))).map_err(failed)
         });
         match (answer, expect) {
             (Ok(answer), Ok(expect)) => assert_eq!(answer, expect),
@@ -338,6 +444,16 @@ mod tests {
         check(of("app"), value!({}), Ok((3, state)));
         let none = "FailedGetContainerResourceMetric: failed to get cpu usage: did not receive metrics for targeted pods (pods might be unready)";
         check(of("other"), value!({}), Err(none));
+    }
+
+    #[test]
+    fn metrics_of_pods() {
+        let of = |target: Value| value!({"type": "Pods", "pods": {"metric": {"name": "requests_per_second"}, "target": target}});
+        let state = value!({"type": "Pods", "pods": {"metric": {"name": "requests_per_second"}, "current": {"averageValue": "25"}}});
+        check(of(value!({"type": "AverageValue", "averageValue": "10"})), value!({}), Ok((3, state.clone())));
+        check(of(value!({"type": "AverageValue", "averageValue": "24"})), value!({}), Ok((1, state)));
+        let none = "FailedGetPodsMetric: invalid pods metric source: no average value target was set";
+        check(of(value!({"type": "Value", "value": "10"})), value!({}), Err(none));
     }
 
     #[test]

@@ -184,6 +184,7 @@ impl State {
             address: endpoint.address,
             in_flight: endpoint.in_flight(),
             failures: endpoint.failures(),
+            requests: endpoint.requests(),
         });
         Told {
             generation: table.generation,

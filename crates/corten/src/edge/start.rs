@@ -62,8 +62,13 @@ impl Place {
                 key
             }
         };
-        Ok(Self { folder, control: run_dir.join("edge.sock"), seal: Seal::new(&key)?, key })
+        Ok(Self { folder, control: asked_at(run_dir), seal: Seal::new(&key)?, key })
     }
+}
+
+/// Where the edge of a node is asked.
+pub fn asked_at(run_dir: &Path) -> PathBuf {
+    run_dir.join("edge.sock")
 }
 
 /// Makes a folder where it is missing.

@@ -1,11 +1,14 @@
 //! What control and edge say to each other over a local socket: a line of JSON each.
 
+use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read as _, Write as _};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::net::UnixStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use corten_kubelet::server::Edge;
+use futures_core::future::BoxFuture;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 /// Bytes of a line: health of some ten thousand endpoints.
@@ -44,6 +47,9 @@ pub struct Health {
     pub in_flight: u32,
     /// In a row, to reach it.
     pub failures: u32,
+    /// Requests that it was given since the edge has started.
+    #[serde(default)]
+    pub requests: u64,
 }
 
 /// Asks the edge that listens at a path.
@@ -52,6 +58,34 @@ pub fn ask(socket: &Path, ask: &Ask) -> anyhow::Result<Told> {
     stream.set_read_timeout(Some(ANSWER_MAX))?;
     send(&mut stream, ask)?;
     receive(&mut BufReader::new(stream))?.ok_or_else(|| anyhow::anyhow!("the edge closed the connection"))
+}
+
+/// The edge that listens at a path, for the node's server.
+pub struct Asked(pub PathBuf);
+
+impl Edge for Asked {
+    fn requests(&self) -> BoxFuture<'_, Vec<(IpAddr, u64)>> {
+        let socket = self.0.clone();
+        let asked = tokio::task::spawn_blocking(move || ask(&socket, &Ask::default()));
+        Box::pin(async move {
+            match asked.await.map_err(anyhow::Error::from).and_then(|told| told) {
+                Ok(told) => by_address(&told.endpoints),
+                Err(error) => {
+                    tracing::debug!(error = format!("{error:#}"), "the edge does not say what it has answered");
+                    Vec::new()
+                }
+            }
+        })
+    }
+}
+
+/// Of all ports of an address together.
+fn by_address(endpoints: &[Health]) -> Vec<(IpAddr, u64)> {
+    let mut sums = BTreeMap::new();
+    for endpoint in endpoints {
+        *sums.entry(endpoint.address.ip()).or_insert(0) += endpoint.requests;
+    }
+    sums.into_iter().collect()
 }
 
 pub(super) fn send(stream: &mut UnixStream, message: &impl Serialize) -> anyhow::Result<()> {
@@ -67,4 +101,26 @@ pub(super) fn receive<T: DeserializeOwned>(reader: &mut impl BufRead) -> anyhow:
         return Ok(None);
     }
     Ok(Some(serde_json::from_slice(&line)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ports_of_an_address_are_added_up() {
+        let endpoint = |last, port, requests| Health {
+            address: SocketAddr::from(([10, 244, 0, last], port)),
+            in_flight: 0,
+            failures: 0,
+            requests,
+        };
+        let sums = by_address(&[endpoint(2, 80, 3), endpoint(3, 80, 1), endpoint(2, 81, 4)]);
+        assert_eq!(sums, [(IpAddr::from([10, 244, 0, 2]), 7), (IpAddr::from([10, 244, 0, 3]), 1)]);
+    }
+
+    #[tokio::test]
+    async fn an_edge_that_is_away_has_given_nothing() {
+        assert_eq!(Asked("/nowhere/edge.sock".into()).requests().await, []);
+    }
 }

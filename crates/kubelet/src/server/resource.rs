@@ -1,6 +1,8 @@
-//! `/metrics/resource`: what the node, its pods and their containers use, in the form that upstream's metrics server reads.
+//! `/metrics/resource`: what the node, its pods and their containers use, in the form that upstream's metrics server reads; and
+//! besides, the requests that the node's edge has given to addresses.
 
 use std::fmt::Write as _;
+use std::net::IpAddr;
 
 use corten_runtime::engine::Usage;
 
@@ -69,7 +71,17 @@ pub(super) async fn metrics(server: &Server) -> Answer {
         }
         None => failed = true,
     }
-    text(print(&node, &pods, &containers, failed))
+    let mut out = print(&node, &pods, &containers, failed);
+    print_requests(&mut out, &server.edge.requests().await, server.clock.now_ms());
+    text(out)
+}
+
+fn print_requests(out: &mut String, requests: &[(IpAddr, u64)], at_ms: i64) {
+    let name = "corten_edge_endpoint_requests_total";
+    head(out, name, "counter", "Requests that the edge of this node has given to an address.");
+    for (address, count) in requests {
+        writeln!(out, "{name}{{address=\"{address}\"}} {count} {at_ms}").expect("a string takes all");
+    }
 }
 
 fn print(node: &[Row], pods: &[Row], containers: &[Row], failed: bool) -> String {

@@ -55,6 +55,7 @@ async fn the_node_tells_its_pods_and_what_they_use() {
     let of = r#"{container="c",namespace="default",pod="web"}"#;
     assert!(resource.contains(&format!("\ncontainer_start_time_seconds{of} 1.5 ")), "{resource}");
     assert!(resource.contains("\nresource_scrape_error 0\n"), "{resource}");
+    assert!(resource.contains("\ncorten_edge_endpoint_requests_total{address=\"10.244.0.2\"} 7 "), "{resource}");
     let (_, metrics) = fixture.get("/metrics").await;
     assert!(metrics.contains("\nkubelet_running_containers 1\n"), "{metrics}");
     assert!(metrics.contains("\nkubelet_certificate_manager_server_ttl_seconds "), "{metrics}");

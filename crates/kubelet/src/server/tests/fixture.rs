@@ -1,7 +1,7 @@
 //! A server with a host and an engine that stand in for the node, and its client.
 
 use std::fs::File;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -31,7 +31,7 @@ use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::protocol::Role;
 
-use crate::server::{ContainerView, Host, Identity, LogFile, PodView, Server};
+use crate::server::{ContainerView, Edge, Host, Identity, LogFile, PodView, Server};
 
 /// What no step of a test reaches.
 pub(super) const LIMIT: Duration = Duration::from_secs(20);
@@ -96,6 +96,15 @@ impl Host for FakeHost {
     fn ended<'a>(&'a self, _: &'a ContainerId) -> BoxFuture<'a, ()> {
         let mut ended = self.ended.subscribe();
         Box::pin(async move { assert!(ended.wait_for(|ended| *ended).await.is_ok(), "the host lives") })
+    }
+}
+
+/// An edge that one address had seven requests of.
+struct Counts;
+
+impl Edge for Counts {
+    fn requests(&self) -> BoxFuture<'_, Vec<(IpAddr, u64)>> {
+        Box::pin(std::future::ready(vec![(IpAddr::from([10, 244, 0, 2]), 7)]))
     }
 }
 
@@ -246,6 +255,7 @@ impl Fixture {
             host: host.clone(),
             engine: Arc::new(Machine),
             images: Arc::new(OneImage(folder.path().join("blob"))),
+            edge: Arc::new(Counts),
             clock: Clock::system(),
             tasks: Tasks::new(),
         };
