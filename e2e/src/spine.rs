@@ -16,6 +16,7 @@ mod moved;
 mod names;
 mod neighbour;
 pub(crate) mod node;
+mod notify;
 mod ready;
 mod rollout;
 mod run;
@@ -77,6 +78,7 @@ const STEPS: [&str; 18] = [
     "kubectl",
     "run",
     "see",
+    "notify",
     "faults",
     "volumes",
     "database",
@@ -166,6 +168,7 @@ impl Stage {
             "kubectl" => kubectl::daily(node),
             "run" => run::one_command(node),
             "see" => see::all(node),
+            "notify" => notify::tells(node),
             "faults" => faults::all(node).await,
             "volumes" => volumes::kept(node),
             "database" => database::keeps_rows(node),
