@@ -68,7 +68,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 18] = [
+const STEPS: [&str; 19] = [
     "neighbour",
     "cut-short",
     "up",
