@@ -80,8 +80,10 @@ pub(super) async fn restarted(machine: &Machine) -> Result<()> {
     let pid = machine.property("MainPID")?;
     machine.run(&["kill", "-KILL", &pid])?;
     wait(LIMIT, || {
-        let now = (machine.property("ActiveState")?, machine.property("MainPID")?);
-        Ok((now.0 == "active" && now.1 != pid).then_some(()))
+        // In this order: systemd takes the killed one for active until it has heard of its end.
+        let now = machine.property("MainPID")?;
+        let is_another = now != pid && now != "0";
+        Ok((is_another && machine.property("ActiveState")? == "active").then_some(()))
     })?;
     let report = load.stop().await?;
     println!("        {} requests, slowest {:?}", report.samples.len(), report.slowest());

@@ -153,9 +153,11 @@ impl Machine {
 
     /// Has it go down by itself, and waits until it has.
     pub(super) fn shut_down(&mut self) -> Result<()> {
-        self.run(&["systemctl", "reboot"])?;
+        // Who asks may be ended before it can say that it went well.
+        let said = self.output(&["systemctl", "reboot"])?;
         let power = self.power.as_mut().context("it is on")?;
-        wait(LIMIT, || power.has_ended()).context("it does not go down")?;
+        let down = wait(LIMIT, || power.has_ended());
+        down.with_context(|| format!("it does not go down: {}", String::from_utf8_lossy(&said.stderr)))?;
         drop(self.power.take());
         self.gone()
     }

@@ -61,11 +61,8 @@ pub(super) fn power_cuts(machine: &mut Machine) -> Result<()> {
     let mut upgrade = machine.command(&[CORTEN, "upgrade", NEW])?;
     let mut upgrade = upgrade.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
     let tried = wait(LIMIT, || {
-        let pid = machine.property("MainPID")?;
         // It may be between two programs.
-        let program = machine.output(&["readlink", &format!("/proc/{pid}/exe")])?;
-        let program = String::from_utf8_lossy(&program.stdout).into_owned();
-        Ok(program.contains("/corten-9.9.9-").then_some(()))
+        Ok(running(machine)?.contains("/corten-9.9.9-").then_some(()))
     });
     machine.cut_power()?;
     upgrade.wait()?;

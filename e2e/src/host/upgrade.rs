@@ -33,12 +33,12 @@ fn good(machine: &Machine) -> Result<()> {
     println!("        {ready}");
     let now = running(machine)?;
     ensure!(now != former, "control still runs {former}");
-    for pid in machine.run(&["pidof", "corten"])?.split_whitespace() {
-        let program = machine.run(&["readlink", &format!("/proc/{pid}/exe")])?;
-        // The former edge has some time to finish what it was doing.
-        let is_edge = machine.run(&["cat", &format!("/proc/{pid}/cmdline")])?.contains("edge");
-        ensure!(program.trim() == now || is_edge, "process {pid} runs {program}");
-    }
+    // The former edge has some time to finish what it was doing, and may be there still.
+    let pids = machine.run(&["pidof", "corten"])?;
+    let control = machine.property("MainPID")?;
+    let programs = pids.split_whitespace().filter(|pid| *pid != control).map(|pid| program(machine, pid));
+    let edges = programs.collect::<Result<Vec<_>>>()?;
+    ensure!(edges.contains(&now), "no edge runs the new program: {edges:?}");
     ensure!(machine.run(&[CORTEN, "upgrade", NEW])?.contains("runs already"), "a second time");
     Ok(())
 }
@@ -64,6 +64,11 @@ fn bad(machine: &Machine) -> Result<()> {
 /// The file of the program that control runs.
 pub(super) fn running(machine: &Machine) -> Result<String> {
     let pid = machine.property("MainPID")?;
-    let program = machine.run(&["readlink", &format!("/proc/{pid}/exe")])?;
-    Ok(program.trim().to_owned())
+    program(machine, &pid)
+}
+
+/// The file of the program that a process runs; nothing for one that has ended.
+fn program(machine: &Machine, pid: &str) -> Result<String> {
+    let said = machine.output(&["readlink", &format!("/proc/{pid}/exe")])?;
+    Ok(String::from_utf8_lossy(&said.stdout).trim().to_owned())
 }
