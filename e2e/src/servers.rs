@@ -35,7 +35,11 @@ pub(crate) struct Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 9] = ["up", "refusals", "join", "spread", "services", "restart", "drain", "silent", "lost"];
+const STEPS: [&str; 10] =
+    ["up", "refusals", "join", "spread", "services", "restart", "drain", "silent", "lost", "reinstalled"];
+
+/// The step that runs when `--focus` names it: it waits for the grace once more, and each of its parts is tested elsewhere.
+const ON_REQUEST: &str = "reinstalled";
 
 /// Who takes part.
 struct Stage {
@@ -58,6 +62,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut stage = Stage { lan, first, second: second?, third: third? };
     let mut outcome = Ok(());
     for name in STEPS {
+        if name == ON_REQUEST && arguments.focus.as_deref() != Some(ON_REQUEST) {
+            continue;
+        }
         outcome = stage.step(name);
         if outcome.is_err() || arguments.focus.as_ref().is_some_and(|focus| name.contains(focus.as_str())) {
             break;
@@ -88,6 +95,7 @@ impl Stage {
             "drain" => lost::drain(self),
             "silent" => lost::silent(self),
             "lost" => lost::unplugged(self),
+            ON_REQUEST => join::reinstalled(self),
             other => anyhow::bail!("no step is called {other}"),
         };
         report(name, &watch, &outcome);

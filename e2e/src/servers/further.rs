@@ -82,8 +82,14 @@ impl Further {
         self.process.as_ref().map_or_else(|| Ok(String::new()), Process::tail)
     }
 
-    /// Ends it and removes everything. What is left of links, rules and routes is what the namespace began with.
+    /// Ends it and removes everything, the server too.
     pub(super) fn purge(&mut self) -> Result<()> {
+        self.empty()?;
+        ip(&["netns", "del", &self.space])
+    }
+
+    /// Ends it and removes everything. What is left of links, rules and routes is what the namespace began with.
+    pub(super) fn empty(&mut self) -> Result<()> {
         if let Some(mut process) = self.process.take() {
             process.stop()?;
         }
@@ -98,6 +104,6 @@ impl Further {
             ensure!(left.lines().count() <= most, "{} has left behind ({words:?}):\n{left}", self.name);
         }
         ensure!(!fs::exists(self.folder.path().join("data"))?, "files are left");
-        ip(&["netns", "del", &self.space])
+        Ok(())
     }
 }

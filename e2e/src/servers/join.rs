@@ -1,5 +1,6 @@
 //! Joining, and every way in which it is refused.
 
+use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -29,6 +30,24 @@ pub(super) fn both(stage: &mut Stage) -> Result<()> {
     refused(stage, &[&other, "--name", "two"], "a server of this name is in the cluster and alive")?;
     let third = command(stage, &[])?;
     joined(stage, |stage| &mut stage.third, &third)
+}
+
+/// A server that was made anew joins under its old name, as soon as the cluster misses the old one: it is the same node with the
+/// same addresses for pods, and the pod that is bound to it runs there again.
+pub(super) fn reinstalled(stage: &mut Stage) -> Result<()> {
+    let node = ["get", "node", "three", "-o", "jsonpath={.metadata.uid} {.spec.podCIDR}"];
+    let (before, machine) = (stage.first.kubectl(&node)?, fs::read(stage.third.data().join("instance"))?);
+    stage.third.kill()?;
+    stage.third.empty()?;
+    stage.first.until(&["get", "node", "three", "--no-headers"], |line| line.contains(" NotReady "))?;
+    let command = command(stage, &[])?;
+    joined(stage, |stage| &mut stage.third, &command)?;
+    let after = stage.first.kubectl(&node)?;
+    ensure!(after == before, "the node was {before} and is {after}");
+    ensure!(fs::read(stage.third.data().join("instance"))? != machine, "it is the same instance, not one made anew");
+    // The one that was there, or one of its name that took its place, as the cluster missed the server for long enough.
+    stage.first.until(&["exec", "only-0", "--", "echo", "here"], |told| told == "here\n")?;
+    Ok(())
 }
 
 fn joined(stage: &mut Stage, which: impl Fn(&mut Stage) -> &mut Further, command: &str) -> Result<()> {
