@@ -109,10 +109,7 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
     let Site { dir, ranges, seams, .. } = site;
     let Seams { clock, random, tasks } = seams;
 
-    let store: Arc<dyn Store> = Arc::new(store::open(&dir.join("store"), clock.clone(), random)?);
-    let status = store.status();
-    progress.part("store", &format!("{} objects at revision {}", status.objects, status.revision))?;
-
+    let store = open_store(site, &progress)?;
     let address = opened.api.local_addr()?;
     let kubeconfig = dir.join("admin.kubeconfig");
     let pki = Pki::open(&dir.join("pki"), clock.clone())?;
@@ -179,6 +176,14 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
     // Behind them, so that every answered write is on the disk and nothing else is.
     store.close().await.context("the store could not be closed cleanly; the next start checks it")?;
     ended
+}
+
+fn open_store(site: &Site<'_>, progress: &Progress) -> anyhow::Result<Arc<dyn Store>> {
+    let Seams { clock, random, .. } = &site.seams;
+    let store = store::open(&site.dir.join("store"), clock.clone(), random)?;
+    let status = store.status();
+    progress.part("store", &format!("{} objects at revision {}", status.objects, status.revision))?;
+    Ok(Arc::new(store))
 }
 
 /// Tells in Ingresses where they are reached; on a server that others cannot reach, at itself.
