@@ -40,7 +40,7 @@ pub struct Settings<'a> {
 type RecorderOf = Arc<dyn Fn(&'static str, &'static str) -> Recorder + Send + Sync>;
 
 /// Starts every controller, each under the service account that upstream's roles are bound to. Resolves when all of
-/// them have seen what there is.
+/// them have seen what there is, but for those that tell somebody.
 pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
     let informers = inside.seams.informers(inside.client(user(READER, &[]), "kube-controller-manager"));
     let of = inside.clone();
@@ -76,13 +76,14 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         certificate::sign::controller(&base, settings.signer.clone()),
         certificate::clean::controller(&base),
         token_cleaner::controller(&base),
-        notifier::controller(&notifying, &figures),
-        figures::controller(&notifying, &figures),
         scheduler(inside),
     ];
+    // These read Secrets, and one whose key is lost must not keep a server from starting.
+    let telling = [notifier::controller(&notifying, &figures), figures::controller(&notifying, &figures)];
     let driver = inside.seams.driver();
-    let running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
+    let mut running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
     join_all(running.iter().map(Handle::synced)).await;
+    running.extend(telling.map(|controller| controller.run(&driver)));
     running
 }
 
