@@ -251,10 +251,10 @@ fn text(command: impl std::borrow::Borrow<Command>) -> Result<String> {
     Ok(String::from_utf8_lossy(&stdout).into_owned())
 }
 
-/// The same, ended when it hangs; making images from nothing takes minutes.
+/// The same, ended when it hangs; making images from nothing takes minutes. By options that busybox knows too.
 fn limited(command: &Command) -> Command {
     let mut limited = Command::new("timeout");
-    limited.args(["--kill-after=5", "900"]).arg(command.get_program()).args(command.get_args());
+    limited.args(["-k", "5", "900"]).arg(command.get_program()).args(command.get_args());
     for (name, value) in command.get_envs() {
         match value {
             Some(value) => limited.env(name, value),
