@@ -10,11 +10,12 @@ use corten_client::cache::{Held, Key};
 use corten_client::controller::{Controller, Mark, Next};
 use corten_client::informer::{Informer, Scope};
 use corten_client::{Client, Error, Resource};
+use corten_stats::Stats;
 use corten_stdx::error::Chain;
 
 use crate::controller::{Base, Declared};
 use crate::kind::{EVERYTHING, NOTIFIERS};
-use crate::sight::figures::Figure;
+use crate::sight::figures::healths;
 use crate::sight::nodes::Server;
 
 const NODES: Resource = Resource::new("", "v1", "nodes");
@@ -29,7 +30,7 @@ pub struct Figures(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
-    said: Mutex<BTreeMap<Str, Figure>>,
+    said: Mutex<BTreeMap<Str, Stats>>,
     /// Has a notifier looked at.
     notifier: OnceLock<Mark>,
 }
@@ -42,7 +43,7 @@ struct Context {
 }
 
 impl Figures {
-    pub(crate) fn said(&self) -> MutexGuard<'_, BTreeMap<Str, Figure>> {
+    pub(crate) fn said(&self) -> MutexGuard<'_, BTreeMap<Str, Stats>> {
         self.0.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -83,10 +84,11 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     let path = format!("{}/metrics", NODES.path("", &key.name, "proxy"));
     match ctx.client.text(&path).await {
         Ok(metrics) => {
-            let figure = Figure::parse(&metrics);
-            let before = ctx.figures.said().insert(key.name.clone(), figure);
+            let stats = Stats::parse(&metrics);
+            let now = healths(&stats);
+            let before = ctx.figures.said().insert(key.name.clone(), stats);
             let mark = ctx.figures.0.notifier.get();
-            if before.map(|before| before.healths()) != Some(figure.healths()) {
+            if before.as_ref().map(healths) != Some(now) {
                 mark.into_iter().for_each(|mark| told.iter().cloned().for_each(|key| mark.now(key)));
             }
         }

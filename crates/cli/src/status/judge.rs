@@ -6,16 +6,11 @@ use corten_apimachinery::meta::Meta;
 use corten_apimachinery::quantity::Quantity;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value::Value;
+use corten_stats::{Enough, Stats};
 
 use super::read::Cluster;
 use crate::why::finding::{Finding, condition, list};
 use crate::why::{namespace, node, notifier, pod, service};
-
-/// A certificate that is good for less is told of. Corten renews its own at half of thirty days.
-const CERTIFICATE_S_MIN: i64 = 7 * 86_400;
-
-/// Less than this of a disk is too little.
-const DISK_FREE_PERCENT_MIN: i64 = 10;
 
 /// Less than this of the memory is too little.
 const MEMORY_FREE_PERCENT_MIN: i64 = 5;
@@ -35,11 +30,10 @@ pub(super) struct Server {
     pub(super) memory_total: i64,
     pub(super) memory_used: Option<i64>,
     pub(super) memory_asked: i64,
-    pub(super) disk_used: Option<i64>,
-    pub(super) disk_free: Option<i64>,
     pub(super) pods: usize,
     pub(super) pods_max: i64,
-    pub(super) certificate_s: Option<i64>,
+    /// What it says of itself.
+    pub(super) stats: Stats,
 }
 
 /// What is wrong with an object.
@@ -61,7 +55,7 @@ fn server(cluster: &Cluster, node: &Value) -> Server {
     let total = |resource| amount(node, &["status", "capacity", resource]).unwrap_or_default();
     let used = |resource| cluster.used.get(name).and_then(|used| amount(used, &["usage", resource]));
     let asked = |resource| pods.iter().fold(0.0, |sum, pod| sum + requests(pod, resource));
-    let said = cluster.said.get(name).cloned().unwrap_or_default();
+    let stats = cluster.said.get(name).and_then(|said| said.as_ref().ok()).cloned().unwrap_or_default();
     Server {
         name: name.to_owned(),
         state: state(node).to_owned(),
@@ -71,11 +65,9 @@ fn server(cluster: &Cluster, node: &Value) -> Server {
         memory_total: bytes(total("memory")),
         memory_used: used("memory").map(bytes),
         memory_asked: bytes(asked("memory")),
-        disk_used: said.disk_used_bytes,
-        disk_free: said.disk_free_bytes,
         pods: pods.len(),
         pods_max: bytes(total("pods")),
-        certificate_s: said.certificate_s,
+        stats,
     }
 }
 
@@ -128,8 +120,8 @@ pub(super) fn wrong(cluster: &Cluster) -> Vec<Wrong> {
 /// Why a server that is there does not say how it is.
 fn silent(cluster: &Cluster, node: &Value) -> Option<Finding> {
     let name = Meta::of(node).name();
-    let why = cluster.said.get(name)?.silent.as_ref().filter(|_| matches!(state(node), "ready" | "cordoned"))?;
-    let ask = format!("kubectl get --raw /api/v1/nodes/{name}/proxy/stats/summary");
+    let why = cluster.said.get(name)?.as_ref().err().filter(|_| matches!(state(node), "ready" | "cordoned"))?;
+    let ask = format!("kubectl get --raw /api/v1/nodes/{name}/proxy/metrics");
     Some(Finding::new(format!("it does not say what it uses: {why}")).then(ask))
 }
 
@@ -142,14 +134,10 @@ fn undelivered(cluster: &Cluster, notifier: &Value) -> Option<Wrong> {
 /// What a server has too little of.
 fn scarce(server: &Server) -> Vec<Finding> {
     let mut found = Vec::new();
-    let Server { disk_used, disk_free, memory_used, memory_total, .. } = *server;
-    if let (Some(used), Some(free)) = (disk_used, disk_free)
-        && free < percent_of(used + free, DISK_FREE_PERCENT_MIN)
-    {
-        let full = 100 - free * 100 / (used + free).max(1);
-        found.push(
-            Finding::new(format!("its disk is {full} % full")).then(format!("corten image ls   # on {}", server.name)),
-        );
+    let Server { memory_used, memory_total, .. } = *server;
+    if let Some(disk) = server.stats.disk.filter(|disk| disk.enough() == Enough::No) {
+        let fact = format!("its disk is {} % full", disk.full_percent());
+        found.push(Finding::new(fact).then(format!("corten image ls   # on {}", server.name)));
     }
     if let Some(used) =
         memory_used.filter(|used| memory_total - used < percent_of(memory_total, MEMORY_FREE_PERCENT_MIN))
@@ -158,9 +146,7 @@ fn scarce(server: &Server) -> Vec<Finding> {
         found
             .push(Finding::new(format!("{full} % of its memory is used")).then("kubectl top pods -A --sort-by=memory"));
     }
-    if let Some(left) = server.certificate_s.filter(|left| *left < CERTIFICATE_S_MIN) {
-        let days = left / 86_400;
-        let fact = format!("its certificate is good for {days} days only, and should have been renewed");
+    if let Some(fact) = server.stats.certificate_warning() {
         found.push(Finding::new(fact).then("kubectl get certificatesigningrequests"));
     }
     found
@@ -237,8 +223,8 @@ fn stays(cluster: &Cluster, namespace: &Value) -> Option<Wrong> {
 #[cfg(test)]
 mod tests {
     use corten_apimachinery::value;
+    use corten_stats::Room;
 
-    use super::super::read::Said;
     use super::*;
 
     const NOW: &str = "2026-01-01T01:00:00Z";
@@ -250,17 +236,17 @@ mod tests {
                 "conditions": [{"type": "Ready", "status": "True"}]}})
     }
 
+    fn stats(used_bytes: i64, available_bytes: i64, certificate_s: i64) -> Stats {
+        let disk = Some(Room { used_bytes, available_bytes });
+        Stats { disk, certificate_s: Some(certificate_s), ..Stats::default() }
+    }
+
     fn cluster() -> Cluster {
-        let said = Said {
-            disk_used_bytes: Some(60),
-            disk_free_bytes: Some(40),
-            certificate_s: Some(20 * 86_400),
-            silent: None,
-        };
+        let said = stats(60, 40, 20 * 86_400);
         let used = value!({"usage": {"cpu": "250m", "memory": "100Mi"}});
         Cluster {
             nodes: vec![node()],
-            said: BTreeMap::from([("one".to_owned(), said)]),
+            said: BTreeMap::from([("one".to_owned(), Ok(said))]),
             used: BTreeMap::from([("one".to_owned(), used)]),
             now_s: seconds(NOW),
             ..Cluster::default()
@@ -293,11 +279,9 @@ mod tests {
             memory_total: 1000 << 20,
             memory_used: Some(100 << 20),
             memory_asked: 10 << 20,
-            disk_used: Some(60),
-            disk_free: Some(40),
             pods: 1,
             pods_max: 110,
-            certificate_s: Some(20 * 86_400),
+            stats: stats(60, 40, 20 * 86_400),
         };
         assert_eq!(servers(&cluster), [expected]);
         assert!(facts(&cluster).is_empty(), "{:?}", facts(&cluster));
@@ -324,13 +308,8 @@ mod tests {
     #[test]
     fn what_is_scarce_is_told() {
         let mut cluster = cluster();
-        let said = Said {
-            disk_used_bytes: Some(9_500),
-            disk_free_bytes: Some(500),
-            certificate_s: Some(86_400),
-            silent: None,
-        };
-        cluster.said.insert("one".to_owned(), said);
+        let said = stats(9_500, 500, 86_400);
+        cluster.said.insert("one".to_owned(), Ok(said));
         cluster.used.insert("one".to_owned(), value!({"usage": {"cpu": "1", "memory": "990Mi"}}));
         assert_eq!(
             facts(&cluster),
@@ -345,7 +324,7 @@ mod tests {
     #[test]
     fn a_server_that_does_not_answer_is_told_with_the_reason() {
         let mut cluster = cluster();
-        cluster.said.insert("one".to_owned(), Said { silent: Some("timed out".to_owned()), ..Said::default() });
+        cluster.said.insert("one".to_owned(), Err("timed out".to_owned()));
         assert_eq!(facts(&cluster), ["node/one: it does not say what it uses: timed out"]);
         let away = value!({"metadata": {"name": "one"},
             "status": {"conditions": [{"type": "Ready", "status": "Unknown", "message": "gone"}]}});

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use corten_apimachinery::json;
 use corten_apimachinery::meta::Meta;
 use corten_apimachinery::value::Value;
 use corten_client::{Client, Error, Resource, Select};
+use corten_stats::Stats;
 use corten_stdx::error::Chain;
-use futures_util::future::{join, join_all};
+use futures_util::future::join_all;
 
 use crate::why::NOTIFIERS;
 
@@ -34,20 +34,10 @@ pub(super) struct Cluster {
     pub(super) notifiers: Vec<Value>,
     /// By node; none where the cluster does not measure.
     pub(super) used: BTreeMap<String, Value>,
-    pub(super) said: BTreeMap<String, Said>,
+    /// What each node says of itself, or why it says nothing.
+    pub(super) said: BTreeMap<String, Result<Stats, String>>,
     /// Unix seconds.
     pub(super) now_s: i64,
-}
-
-/// What a node says of itself.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Said {
-    pub(super) disk_used_bytes: Option<i64>,
-    pub(super) disk_free_bytes: Option<i64>,
-    /// How long its certificate is good.
-    pub(super) certificate_s: Option<i64>,
-    /// Why it says nothing.
-    pub(super) silent: Option<String>,
 }
 
 pub(super) async fn cluster(client: &Client, now_s: i64) -> Result<Cluster, Error> {
@@ -78,52 +68,8 @@ pub(super) async fn cluster(client: &Client, now_s: i64) -> Result<Cluster, Erro
     Ok(Cluster { nodes, pods, services, slices, claims, namespaces, notifiers, used, said, now_s })
 }
 
-/// What a node of another make does not say stays unknown.
-async fn said(client: &Client, node: &str) -> Said {
-    let path = NODES.path("", node, "proxy");
-    let (summary, metrics) = (format!("{path}/stats/summary"), format!("{path}/metrics"));
-    let (summary, metrics) = join(client.text(&summary), client.text(&metrics)).await;
-    heard(summary.map_err(|error| Chain(&error).to_string()), metrics.map_err(|error| Chain(&error).to_string()))
-}
-
-/// Pages that a node has given, or why it has not.
-fn heard(summary: Result<String, String>, metrics: Result<String, String>) -> Said {
-    let figures = summary
-        .and_then(|text| json::parse(text.as_bytes()).map_err(|error| format!("its figures are no JSON: {error}")));
-    let bytes = |field| figures.as_ref().ok().and_then(|figures| figures.value.i64_at(&["node", "fs", field]));
-    Said {
-        disk_used_bytes: bytes("usedBytes"),
-        disk_free_bytes: bytes("availableBytes"),
-        certificate_s: metrics.as_deref().ok().and_then(certificate),
-        silent: figures.err().or(metrics.err()),
-    }
-}
-
-/// The figure of upstream's name, in seconds.
-fn certificate(metrics: &str) -> Option<i64> {
-    let row = metrics.lines().find_map(|line| line.strip_prefix("kubelet_certificate_manager_server_ttl_seconds "));
-    #[expect(clippy::cast_possible_truncation, reason = "a cast of floats saturates")]
-    row.and_then(|value| value.trim().parse::<f64>().ok()).map(|seconds| seconds as i64)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_nodes_certificate_is_found_in_its_figures() {
-        let metrics = "# HELP x y\nkubelet_running_pods 1\nkubelet_certificate_manager_server_ttl_seconds 2.592e+06\n";
-        assert_eq!(certificate(metrics), Some(2_592_000));
-        assert_eq!(certificate("kubelet_running_pods 1\n"), None);
-    }
-
-    #[test]
-    fn figures_that_cannot_be_read_are_told() {
-        let text = |text: &str| Ok(text.to_owned());
-        let whole = heard(text("{\"node\": {\"fs\": {\"usedBytes\": 3, \"availableBytes\": 5}}}"), text(""));
-        assert_eq!((whole.disk_used_bytes, whole.disk_free_bytes, whole.silent), (Some(3), Some(5), None));
-        let broken = heard(text("<html>"), text("")).silent.expect("it says why");
-        assert!(broken.starts_with("its figures are no JSON: "), "{broken}");
-        assert_eq!(heard(text("{}"), Err("timed out".to_owned())).silent.as_deref(), Some("timed out"));
-    }
+/// What a node says of itself, or why it says nothing.
+async fn said(client: &Client, node: &str) -> Result<Stats, String> {
+    let metrics = client.text(&format!("{}/metrics", NODES.path("", node, "proxy"))).await;
+    metrics.map(|text| Stats::parse(&text)).map_err(|error| Chain(&error).to_string())
 }

@@ -1,5 +1,7 @@
 //! The page that a user sees.
 
+use corten_stats::Room;
+
 use super::judge::{Server, Wrong};
 use crate::table::table;
 
@@ -35,16 +37,16 @@ fn row(server: &Server) -> [String; 8] {
     let unknown = || UNKNOWN.to_owned();
     let cpu = |used: f64| format!("{used:.2} / {:.2}", (server.cpu_total - used).max(0.0));
     let memory = |used: i64| format!("{} / {}", size(used), size((server.memory_total - used).max(0)));
-    let disk = server.disk_used.zip(server.disk_free).map(|(used, free)| format!("{} / {}", size(used), size(free)));
+    let disk = |disk: Room| format!("{} / {}", size(disk.used_bytes), size(disk.available_bytes));
     [
         server.name.clone(),
         server.state.clone(),
         server.cpu_used.map_or_else(unknown, cpu),
         server.memory_used.map_or_else(unknown, memory),
         format!("{:.2} CPU, {}", server.cpu_asked, size(server.memory_asked)),
-        disk.unwrap_or_else(unknown),
+        server.stats.disk.map_or_else(unknown, disk),
         format!("{}/{}", server.pods, server.pods_max),
-        server.certificate_s.map_or_else(unknown, |left| format!("{} days", left / 86_400)),
+        server.stats.certificate_s.map_or_else(unknown, |left| format!("{} days", left / 86_400)),
     ]
 }
 
@@ -64,12 +66,13 @@ fn size(bytes: i64) -> String {
 
 pub(super) fn json(servers: &[Server], wrong: &[Wrong]) -> serde_json::Value {
     let server = |server: &Server| {
+        let disk = server.stats.disk;
         serde_json::json!({
             "name": server.name, "state": server.state,
             "cpu": {"total": server.cpu_total, "used": server.cpu_used, "requested": server.cpu_asked},
             "memoryBytes": {"total": server.memory_total, "used": server.memory_used, "requested": server.memory_asked},
-            "diskBytes": {"used": server.disk_used, "free": server.disk_free},
-            "pods": server.pods, "podsMax": server.pods_max, "certificateSeconds": server.certificate_s,
+            "diskBytes": {"used": disk.map(|disk| disk.used_bytes), "free": disk.map(|disk| disk.available_bytes)},
+            "pods": server.pods, "podsMax": server.pods_max, "certificateSeconds": server.stats.certificate_s,
         })
     };
     let one = |wrong: &Wrong| serde_json::json!({"object": wrong.object, "fact": wrong.finding.fact, "next": wrong.finding.next});
@@ -80,10 +83,13 @@ pub(super) fn json(servers: &[Server], wrong: &[Wrong]) -> serde_json::Value {
 
 #[cfg(test)]
 mod tests {
+    use corten_stats::Stats;
+
     use super::*;
     use crate::why::finding::Finding;
 
     fn server() -> Server {
+        let disk = Some(Room { used_bytes: 42 << 30, available_bytes: 178 << 30 });
         Server {
             name: "one".to_owned(),
             state: "ready".to_owned(),
@@ -93,11 +99,9 @@ mod tests {
             memory_total: 24 << 30,
             memory_used: Some(1_288_490_189),
             memory_asked: 300 << 20,
-            disk_used: Some(42 << 30),
-            disk_free: Some(178 << 30),
             pods: 12,
             pods_max: 110,
-            certificate_s: Some(29 * 86_400),
+            stats: Stats { disk, certificate_s: Some(29 * 86_400), ..Stats::default() },
         }
     }
 

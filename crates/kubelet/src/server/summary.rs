@@ -1,16 +1,17 @@
 //! What the node tells of its pods: the objects, what they use, and a few counts.
 
-use std::fmt::Write as _;
+use std::collections::BTreeMap;
 
 use corten_apimachinery::json;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_runtime::engine::Usage;
+use corten_stats::{Room, Stats};
 
 use super::answer::{Answer, json as as_json, text};
 use super::{Host, PodView, Server};
-use crate::machine::Machine;
+use crate::machine::{Disk, Machine};
 
 /// `/pods`: a list as the API has it.
 pub(super) fn pods(host: &dyn Host) -> Answer {
@@ -92,26 +93,18 @@ fn resources(usage: Usage, now: &str) -> value::Map {
     map
 }
 
-/// `/metrics`: counts in Prometheus' text format.
+/// `/metrics`: counts, and what the node has of everything.
 pub(super) fn metrics(server: &Server) -> Answer {
     let pods = server.host.pods();
     let running = |pod: &PodView| pod.containers.iter().filter(|container| container.running.is_some()).count();
-    let containers: usize = pods.iter().map(running).sum();
-    let alive = pods.iter().filter(|pod| running(pod) > 0).count();
-    let left_s = server.identity.borrow().ends_s().map(|ends_s| ends_s - server.clock.wall_s());
-    let certificate = "kubelet_certificate_manager_server_ttl_seconds";
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    let disk = server.machine().map(|machine| machine.disk);
-    let mut out = String::new();
-    for (name, help, value) in [
-        ("kubelet_running_pods", "Pods with a running container.", Some(count(alive))),
-        ("kubelet_running_containers", "Containers that run.", Some(count(containers))),
-        (certificate, "How long the certificate of this server is good.", left_s),
-        ("corten_disk_used_bytes", "Used of the disk with pods and images.", disk.map(|disk| number(disk.used_bytes))),
-        ("corten_disk_available_bytes", "What is free of it.", disk.map(|disk| number(disk.free_bytes))),
-    ] {
-        let Some(value) = value else { continue };
-        writeln!(out, "# HELP {name} {help}\n# TYPE {name} gauge\n{name} {value}").expect("a string takes all");
-    }
-    text(out)
+    let room = |disk: Disk| Room { used_bytes: number(disk.used_bytes), available_bytes: number(disk.free_bytes) };
+    let stats = Stats {
+        running_pods: Some(count(pods.iter().filter(|pod| running(pod) > 0).count())),
+        running_containers: Some(count(pods.iter().map(running).sum())),
+        certificate_s: server.identity.borrow().ends_s().map(|ends_s| ends_s - server.clock.wall_s()),
+        disk: server.machine().map(|machine| room(machine.disk)),
+        volumes: BTreeMap::new(),
+    };
+    text(stats.to_text())
 }
