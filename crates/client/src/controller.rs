@@ -42,8 +42,28 @@ pub enum Next {
 
 type Reconcile = dyn Fn(Key) -> BoxFuture<'static, Result<Next, Error>> + Send + Sync;
 
-/// A watched kind: subscribes the queue, and tells when its cache has held everything.
-type Source = Box<dyn FnOnce(Mark) -> BoxFuture<'static, ()> + Send>;
+/// A watched kind: subscribes the queue, and tells how far its cache is.
+type Source = Box<dyn FnOnce(Mark) -> Filling + Send>;
+
+/// How far a cache is.
+struct Filling {
+    /// Resolves when it has held everything, or cannot be read for now.
+    tried: BoxFuture<'static, ()>,
+    /// Resolves when the controller may begin, as far as this cache is concerned.
+    synced: BoxFuture<'static, ()>,
+}
+
+impl Filling {
+    fn of<V: View>(informer: &Informer<V>) -> Self {
+        let (tried, synced) = (informer.clone(), informer.clone());
+        Self { tried: async move { tried.tried().await }.boxed(), synced: async move { synced.synced().await }.boxed() }
+    }
+
+    /// Nothing is waited for.
+    fn done() -> Self {
+        Self { tried: std::future::ready(()).boxed(), synced: std::future::ready(()).boxed() }
+    }
+}
 
 /// Marks keys as to be looked at.
 #[derive(Clone)]
@@ -128,7 +148,16 @@ struct Shared {
     queue: Mutex<Queue>,
     wake: Notify,
     metrics: Metrics,
-    synced: watch::Sender<bool>,
+    start: watch::Sender<Start>,
+}
+
+/// How far a controller is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Start {
+    Begun,
+    /// Something that it watches cannot be read for now; it waits for it.
+    Held,
+    Synced,
 }
 
 impl Shared {
@@ -161,7 +190,7 @@ impl Controller {
         informer: &Informer<V>,
         keys: impl Fn(&Held<V>) -> Vec<Key> + Send + 'static,
     ) -> Self {
-        self.source(informer, keys, |_| true)
+        self.source(informer, keys, |_| true, true)
     }
 
     /// The same, but for changes that the view does not show: a node's state is renewed all the time.
@@ -171,7 +200,17 @@ impl Controller {
         informer: &Informer<V>,
         keys: impl Fn(&Held<V>) -> Vec<Key> + Send + 'static,
     ) -> Self {
-        self.source(informer, keys, |change| change.old.map(|old| &old.view) != change.new.map(|new| &new.view))
+        self.source(informer, keys, view_changed, true)
+    }
+
+    /// The same, but the controller begins without it, and has to tell itself what that means (`Informer::is_synced`).
+    #[must_use]
+    pub fn hears_view_for<V: View + PartialEq>(
+        self,
+        informer: &Informer<V>,
+        keys: impl Fn(&Held<V>) -> Vec<Key> + Send + 'static,
+    ) -> Self {
+        self.source(informer, keys, view_changed, false)
     }
 
     fn source<V: View>(
@@ -179,6 +218,7 @@ impl Controller {
         informer: &Informer<V>,
         keys: impl Fn(&Held<V>) -> Vec<Key> + Send + 'static,
         counts: fn(&Change<'_, V>) -> bool,
+        is_needed: bool,
     ) -> Self {
         let informer = informer.clone();
         self.sources.push(Box::new(move |mark: Mark| {
@@ -192,7 +232,7 @@ impl Controller {
                     }
                 }
             });
-            async move { informer.synced().await }.boxed()
+            if is_needed { Filling::of(&informer) } else { Filling::done() }
         }));
         self
     }
@@ -202,7 +242,7 @@ impl Controller {
     pub fn begins(mut self, begin: impl FnOnce(Mark) + Send + 'static) -> Self {
         self.sources.push(Box::new(move |mark: Mark| {
             begin(mark);
-            std::future::ready(()).boxed()
+            Filling::done()
         }));
         self
     }
@@ -222,7 +262,7 @@ impl Controller {
             queue: Mutex::default(),
             wake: Notify::new(),
             metrics: Metrics::default(),
-            synced: watch::Sender::new(false),
+            start: watch::Sender::new(Start::Begun),
         });
         let handle = Handle(shared.clone());
         let tasks = driver.tasks.clone();
@@ -249,8 +289,17 @@ impl Handle {
 
     /// Resolves when the controller leads and has seen everything that it watches.
     pub async fn synced(&self) {
-        let mut synced = self.0.synced.subscribe();
-        synced.wait_for(|synced| *synced).await.expect("the sender is held by this handle");
+        self.has_come_to(Start::Synced).await;
+    }
+
+    /// Resolves then, or when something that the controller watches cannot be read for now: whoever waits longer may wait for ever.
+    pub async fn settled(&self) {
+        self.has_come_to(Start::Held).await;
+    }
+
+    async fn has_come_to(&self, wanted: Start) {
+        let mut start = self.0.start.subscribe();
+        start.wait_for(|start| *start >= wanted).await.expect("the sender is held by this handle");
     }
 
     /// Keys that wait (those of a later time too) and keys that run.
@@ -263,6 +312,11 @@ impl Handle {
     pub fn mark(&self) -> Mark {
         Mark(self.0.clone())
     }
+}
+
+/// Whether a change is one that the view shows.
+fn view_changed<V: PartialEq>(change: &Change<'_, V>) -> bool {
+    change.old.map(|old| &old.view) != change.new.map(|new| &new.view)
 }
 
 struct Dispatch {
@@ -279,15 +333,21 @@ impl Dispatch {
         let mut leadership = self.leadership.clone();
         let begins = async {
             leadership.gained().await;
+            // One after the other: what a later one marks may be found in the cache of an earlier one.
             for source in sources {
-                source(Mark(self.shared.clone())).await;
+                let mut filling = source(Mark(self.shared.clone()));
+                filling.tried.await;
+                if (&mut filling.synced).now_or_never().is_none() {
+                    self.shared.start.send_replace(Start::Held);
+                    filling.synced.await;
+                }
             }
         };
         tokio::select! {
             () = stopped.wait() => return,
             () = begins => {}
         }
-        self.shared.synced.send_replace(true);
+        self.shared.start.send_replace(Start::Synced);
         let mut lost = self.leadership.clone();
         loop {
             if !self.leadership.leads() {

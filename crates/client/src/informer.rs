@@ -63,9 +63,18 @@ struct Shared<V> {
     cache: Cache<V>,
     /// Held while a change is put into the cache and told: so everybody sees the same order.
     subscribers: Mutex<Vec<Subscriber<V>>>,
-    synced: watch::Sender<bool>,
+    reading: watch::Sender<Reading>,
     /// The revision up to which the cache misses nothing.
     revision: watch::Sender<u64>,
+}
+
+/// How far the first reading of everything has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Reading {
+    Begun,
+    /// It has failed and is tried again: the server does not say, or cannot read an object itself.
+    Failed,
+    Whole,
 }
 
 /// How long a cache may take to show a write.
@@ -99,7 +108,7 @@ impl<V: View> Informer<V> {
         Self(Arc::new(Shared {
             cache: Cache::default(),
             subscribers: Mutex::default(),
-            synced: watch::Sender::new(false),
+            reading: watch::Sender::new(Reading::Begun),
             revision: watch::Sender::new(0),
         }))
     }
@@ -110,12 +119,21 @@ impl<V: View> Informer<V> {
 
     /// Resolves when the cache has held everything once.
     pub async fn synced(&self) {
-        let mut synced = self.0.synced.subscribe();
-        synced.wait_for(|synced| *synced).await.expect("the sender is held by this handle");
+        self.has_come_to(Reading::Whole).await;
+    }
+
+    /// Resolves when the cache has held everything once, or has failed to be read, which may go on for long.
+    pub async fn tried(&self) {
+        self.has_come_to(Reading::Failed).await;
     }
 
     pub fn is_synced(&self) -> bool {
-        *self.0.synced.borrow()
+        *self.0.reading.borrow() == Reading::Whole
+    }
+
+    async fn has_come_to(&self, wanted: Reading) {
+        let mut reading = self.0.reading.subscribe();
+        reading.wait_for(|reading| *reading >= wanted).await.expect("the sender is held by this handle");
     }
 
     /// Waits until the cache shows what was written at a revision, so that the next look at a key sees this one's writes.
@@ -173,7 +191,7 @@ trait Sink: Send + Sync {
     fn keys(&self) -> BTreeSet<Key>;
     /// Takes out what a list no longer had.
     fn drop_key(&self, key: &Key);
-    fn set_synced(&self);
+    fn came_to(&self, reading: Reading);
     /// Nothing up to this revision is missing.
     fn reached(&self, revision: &str);
 }
@@ -215,8 +233,12 @@ impl<V: View> Sink for Informer<V> {
         self.change(key, None);
     }
 
-    fn set_synced(&self) {
-        self.0.synced.send_replace(true);
+    fn came_to(&self, reading: Reading) {
+        self.0.reading.send_if_modified(|known| {
+            let further = reading > *known;
+            *known = reading.max(*known);
+            further
+        });
     }
 
     fn reached(&self, revision: &str) {
@@ -349,6 +371,7 @@ impl Reflector {
             tracing::info!(%resource, "the server has no streaming lists");
         } else {
             tracing::warn!(%resource, error = %Chain(error), "a watch ended and is begun again");
+            self.sink.came_to(Reading::Failed);
         }
     }
 
@@ -423,7 +446,7 @@ impl Reflector {
         for key in &unseen {
             self.sink.drop_key(key);
         }
-        self.sink.set_synced();
+        self.sink.came_to(Reading::Whole);
     }
 
     fn select(&self) -> Select {

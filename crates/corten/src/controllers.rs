@@ -14,8 +14,6 @@ use corten_controllers::{
     volume_protection,
 };
 use corten_notify::carry::Post;
-use corten_notify::controller as notifier;
-use corten_notify::figures::{self, Figures};
 use corten_scheduler::binder;
 use futures_util::future::join_all;
 
@@ -40,13 +38,13 @@ pub struct Settings<'a> {
 type RecorderOf = Arc<dyn Fn(&'static str, &'static str) -> Recorder + Send + Sync>;
 
 /// Starts every controller, each under the service account that upstream's roles are bound to. Resolves when all of
-/// them have seen what there is, but for those that tell somebody.
+/// them have seen what there is; one that cannot read something (a Secret whose key is lost) goes on trying by itself.
 pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
     let informers = inside.seams.informers(inside.client(user(READER, &[]), "kube-controller-manager"));
     let of = inside.clone();
     let client_of = Arc::new(move |name: &'static str| of.client(service_account(name), name));
     let base = Base { informers, client_of, recorder_of: recorder_of(inside), clock: inside.seams.clock.clone() };
-    let (notifying, figures) = (notifying(&base), Figures::default());
+    let driver = inside.seams.driver();
     let controllers = [
         namespace::controller(&base),
         service_account::controller(&base),
@@ -77,19 +75,16 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         certificate::clean::controller(&base),
         token_cleaner::controller(&base),
         scheduler(inside),
+        corten_notify::controller(notifying(&base), driver.clone()),
     ];
-    // These read Secrets, and one whose key is lost must not keep a server from starting.
-    let telling = [notifier::controller(&notifying, &figures), figures::controller(&notifying, &figures)];
-    let driver = inside.seams.driver();
-    let mut running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
-    join_all(running.iter().map(Handle::synced)).await;
-    running.extend(telling.map(|controller| controller.run(&driver)));
+    let running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
+    join_all(running.iter().map(Handle::settled)).await;
     running
 }
 
 /// What somebody is told by.
-fn notifying(base: &Base) -> notifier::Base {
-    notifier::Base {
+fn notifying(base: &Base) -> corten_notify::Base {
+    corten_notify::Base {
         informers: base.informers.clone(),
         client: (base.client_of)(NOTIFIER),
         recorder: (base.recorder_of)(NOTIFIER, NOTIFIER),

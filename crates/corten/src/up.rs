@@ -104,12 +104,43 @@ fn open(settings: &Up, dir: &DataDir) -> anyhow::Result<Opened> {
     Ok(Opened { ranges, api, node, doors })
 }
 
+/// A signal ends it in order at any time, also while it starts.
 async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, progress: Progress) -> anyhow::Result<()> {
     let mut signals = Signals::take()?;
+    let store = open_store(site, &progress)?;
+    let lives = async {
+        let started = start(site, up, opened, &store, &progress).await?;
+        if let Some(demo) = demo {
+            progress.demo(&demo.start(up, &started.inside, &started.edge.unwrap_or_default()).await?)?;
+        }
+        std::future::pending().await
+    };
+    let ended = tokio::select! {
+        () = signals.end() => Ok(()),
+        failed = lives => failed,
+    };
+    drain(&site.seams.tasks).await;
+    // Behind them, so that every answered write is on the disk and nothing else is.
+    store.close().await.context("the store could not be closed cleanly; the next start checks it")?;
+    ended
+}
+
+/// What a server is once it has started.
+struct Started {
+    inside: Inside,
+    /// Where the edge is reached, if there is one.
+    edge: Option<String>,
+}
+
+async fn start(
+    site: &Site<'_>,
+    up: &Up,
+    opened: Opened,
+    store: &Arc<dyn Store>,
+    progress: &Progress,
+) -> anyhow::Result<Started> {
     let Site { dir, ranges, seams, .. } = site;
     let Seams { clock, random, tasks } = seams;
-
-    let store = open_store(site, &progress)?;
     let address = opened.api.local_addr()?;
     let kubeconfig = dir.join("admin.kubeconfig");
     let pki = Pki::open(&dir.join("pki"), clock.clone())?;
@@ -157,7 +188,7 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
         number: cluster::network_number(certificates.authority_pem())?,
         doors: opened.doors,
     };
-    let edge = agent.start(site, &progress).await?;
+    let edge = agent.start(site, progress).await?;
     if network {
         network::start_balancer(site, &inside, &reading);
     }
@@ -167,15 +198,7 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
     let users = Users { tls, connections, node };
     tasks.spawn("certificates", certificates.keep(in_use, users, clock.clone(), tasks.stopped()));
     progress.done(&kubeconfig)?;
-
-    let ended = tokio::select! {
-        () = signals.end() => Ok(()),
-        failed = show(demo, up, &inside, edge, &progress) => failed,
-    };
-    drain(tasks).await;
-    // Behind them, so that every answered write is on the disk and nothing else is.
-    store.close().await.context("the store could not be closed cleanly; the next start checks it")?;
-    ended
+    Ok(Started { inside, edge })
 }
 
 fn open_store(site: &Site<'_>, progress: &Progress) -> anyhow::Result<Arc<dyn Store>> {
@@ -193,20 +216,6 @@ fn start_status(site: &Site<'_>, access: &Access, reading: &Informers) {
     let client = access.data_path(ingress::status::AGENT);
     let ports: Vec<u16> = ports.collect();
     ingress::status::controller(reading, address, &ports, client).run(&site.seams.driver());
-}
-
-/// Brings the demo up, if there is one; resolves only where that fails.
-async fn show(
-    demo: Option<Demo>,
-    up: &Up,
-    inside: &Inside,
-    edge: Option<String>,
-    progress: &Progress,
-) -> anyhow::Result<()> {
-    if let Some(demo) = demo {
-        progress.demo(&demo.start(up, inside, &edge.unwrap_or_default()).await?)?;
-    }
-    std::future::pending().await
 }
 
 /// What a server has to know to join; `reached` is where it finds the API, if it can.

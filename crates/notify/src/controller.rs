@@ -65,7 +65,7 @@ struct Notifier {
     ledger: Ledger,
 }
 
-pub fn controller(base: &Base, figures: &Figures) -> Controller {
+pub(crate) fn controller(base: &Base, figures: &Figures) -> Controller {
     let notifiers = base.informers.of::<Declared>(Scope::all(NOTIFIERS));
     let watched = Watched::new(&base.informers, figures);
     let context = Context {

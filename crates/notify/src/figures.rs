@@ -26,7 +26,7 @@ const SERVERS: usize = 50;
 
 /// What the servers said last. Cheap to clone.
 #[derive(Clone, Default)]
-pub struct Figures(Arc<Shared>);
+pub(crate) struct Figures(Arc<Shared>);
 
 #[derive(Default)]
 struct Shared {
@@ -56,7 +56,7 @@ impl Figures {
 }
 
 /// Asks for the figures that the notifiers of `figures` are told of.
-pub fn controller(base: &Base, figures: &Figures) -> Controller {
+pub(crate) fn controller(base: &Base, figures: &Figures) -> Controller {
     let nodes = base.informers.of::<Server>(Scope::all(NODES));
     let notifiers = base.informers.of::<Declared>(Scope::all(NOTIFIERS));
     let context = Context {

@@ -10,7 +10,7 @@ use corten_client::{Informers, Resource};
 use corten_stdx::clock::Clock;
 
 use crate::controller::{Declared, told_of};
-use crate::fact::{Sights, Subject};
+use crate::fact::{Kind, Sights, Subject};
 use crate::figures::Figures;
 use crate::kind::EVERYTHING;
 use crate::sight::Silent;
@@ -19,6 +19,9 @@ use crate::sight::figures;
 use crate::sight::nodes::{self, Server};
 use crate::sight::pods::{self, Unready};
 use crate::sight::rollouts::{self, Form, Rollout};
+
+/// Between two looks whether Secrets can be read.
+const UNREAD_S: i64 = 30;
 
 const PODS: Resource = Resource::new("", "v1", "pods");
 const NODES: Resource = Resource::new("", "v1", "nodes");
@@ -64,9 +67,9 @@ impl Watched {
             .watches_view_for(&self.nodes, told_of(notifiers))
             .watches_view_for(&self.deployments, told_of(notifiers))
             .watches_view_for(&self.forms, told_of(notifiers))
-            .watches_view_for(&self.certificates, told_of(notifiers))
             .watches_view_for(&first.1, told_of(notifiers))
             .watches_view_for(&second.1, told_of(notifiers))
+            .hears_view_for(&self.certificates, told_of(notifiers))
     }
 
     /// Everything that a notifier of a namespace is told of, and when to look again without a change, in Unix milliseconds.
@@ -84,6 +87,11 @@ impl Watched {
         sights.all.extend(certificates::sights(secrets.iter().map(|secret| &**secret), wall_s));
         let certificates_ms = certificates::next_ms(secrets.iter().map(|secret| &**secret), wall_s);
         let mut again = certificates_ms.map(|at_ms| at_ms + (now_s - wall_s) * 1000);
+        if !self.certificates.is_synced() {
+            // One Secret that cannot be read, since its key is lost, is enough for that.
+            sights.blind.push(Kind::Certificate);
+            again = Some(again.unwrap_or(i64::MAX).min((now_s + UNREAD_S) * 1000));
+        }
         if namespace == EVERYTHING {
             let nodes = self.nodes.cache().all();
             sights.all.extend(nodes::sights(nodes.iter().map(|node| &**node), now_s));

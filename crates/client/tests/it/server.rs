@@ -27,6 +27,8 @@ pub(crate) struct Inner {
     random: Random,
     pub(crate) faults: AtomicBool,
     pub(crate) injected: AtomicUsize,
+    /// A kind that cannot be read now; empty for none.
+    pub(crate) unreadable: Mutex<&'static str>,
     streaming: bool,
 }
 
@@ -65,6 +67,7 @@ impl Server {
             random,
             faults: AtomicBool::new(true),
             injected: AtomicUsize::new(0),
+            unreadable: Mutex::default(),
             streaming,
         }))
     }
@@ -166,7 +169,7 @@ impl Server {
         let path = request.uri().path().trim_start_matches("/apis/sim/v1/").to_owned();
         let query = request.uri().query().unwrap_or_default().to_owned();
         let (plural, name) = path.split_once('/').unwrap_or((&path, ""));
-        if self.fault(5) {
+        if self.fault(5) || *self.0.unreadable.lock().expect("no panic under it") == plural {
             return Err(TransportError::new("refused", "before the request"));
         }
         if query.contains("watch=true") {

@@ -260,6 +260,49 @@ async fn what_a_view_does_not_show_is_no_change() {
 }
 
 #[tokio::test]
+async fn what_cannot_be_read_holds_up_who_needs_it_and_nobody_who_waits() {
+    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
+    let server = Server::new(random.clone(), true);
+    server.0.faults.store(false, Ordering::SeqCst);
+    thing(&server, "a", 1);
+    *server.0.unreadable.lock().expect("no panic under it") = "parts";
+    let client = Client::new(Arc::new(server.clone()), "simulation");
+    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
+    let things = informers.of::<Wants>(Scope::all(THINGS));
+    let parts = informers.of::<Wants>(Scope::all(PARTS));
+    let driver = Driver { clock: clock.clone(), random, tasks: tasks.clone(), leadership: Leadership::alone() };
+    let named = |name, begin: fn(Controller, &Informer<Wants>) -> Controller| {
+        let looked = Arc::new(Mutex::new(0));
+        let controller = Controller::new(name, looked.clone(), |looked, _| async move {
+            *looked.lock().expect("no panic under it") += 1;
+            Ok(Next::Change)
+        });
+        (begin(controller.watches(&things), &parts).run(&driver), looked)
+    };
+    let (needs, needing) = named("needs", |controller, parts| controller.watches(parts));
+    let (hears, hearing) =
+        named("hears", |controller, parts| controller.hears_view_for(parts, |one| vec![one.head.key()]));
+    needs.settled().await;
+    hears.synced().await;
+    for _ in 0..50 {
+        tokio::task::yield_now().await;
+    }
+    let looked = |by: &Mutex<i32>| *by.lock().expect("no panic under it");
+    assert_eq!((looked(&needing), looked(&hearing), parts.is_synced()), (0, 1, false));
+
+    *server.0.unreadable.lock().expect("no panic under it") = "";
+    let readable = async {
+        while looked(&needing) == 0 {
+            clock.advance(Duration::from_secs(1));
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(LIMIT, readable).await.expect("it begins by itself");
+    needs.synced().await;
+    assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
 async fn a_controller_begins_when_it_leads() {
     let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
     let server = Server::new(random.clone(), true);

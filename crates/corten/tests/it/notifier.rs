@@ -197,6 +197,24 @@ async fn a_target_that_is_away_gets_everything_later() {
 }
 
 #[tokio::test]
+async fn a_secret_that_cannot_be_read_silences_nobody() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let webhook = Webhook::at("127.0.0.1:0").await;
+    let server = Server::start(dir.path());
+    let secret = value!({"kind": "Secret", "apiVersion": "v1", "metadata": {"name": "lost"}, "data": {"a": "Yg=="}});
+    assert_eq!(server.client.post("/api/v1/namespaces/default/secrets", &secret).await.0, 201);
+    assert_eq!(server.stop(), Some(0));
+    std::fs::remove_file(dir.path().join("keys")).expect("removed");
+    let server = Server::start(dir.path());
+    notifier(&server.client, "ops", webhook.address).await;
+    pod(&server.client, "web").await;
+    tell(&server.client, "web", true).await;
+    assert_eq!(webhook.next().await, ["wrong CrashLoop pod/web"]);
+    assert_eq!(server.stop(), Some(0));
+    purge(dir.path());
+}
+
+#[tokio::test]
 async fn silence_is_kept_and_what_is_no_notifier_refused() {
     let dir = tempfile::tempdir().expect("a directory");
     let webhook = Webhook::at("127.0.0.1:0").await;

@@ -1,13 +1,16 @@
 //! A server's life: first start, restart, crash, keys.
 
+use std::io::{Read as _, Write as _};
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::time::Duration;
 
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
+use rustix::process::{Pid, Signal};
 
 use crate::client::Client;
-use crate::process::Server;
+use crate::process::{self, Server};
 
 const SECRETS: &str = "/api/v1/namespaces/default/secrets";
 const CONFIG_MAPS: &str = "/api/v1/namespaces/default/configmaps";
@@ -80,6 +83,34 @@ async fn a_watch_does_not_hold_up_the_end() {
     assert_eq!((watched, stopped.expect("joined")), (200, Some(0)));
 }
 
+/// Its first line waits in a full pipe until the signal has come.
+#[test]
+fn a_signal_ends_a_start_before_it_is_ready() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let (mut reader, mut writer) = std::io::pipe().expect("a pipe");
+    let size = rustix::pipe::fcntl_getpipe_size(&writer).expect("its size");
+    writer.write_all(&vec![b'\n'; size]).expect("it fits");
+    let mut command = process::command(dir.path(), "127.0.0.1:0");
+    let mut child = command.stdout(writer).stderr(Stdio::null()).spawn().expect("it runs");
+    drop(command);
+    let pid = Pid::from_child(&child);
+    let catches_it = || {
+        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).expect("it is there");
+        let caught = status.lines().find_map(|line| line.strip_prefix("SigCgt:\t")).expect("a row");
+        let caught = u64::from_str_radix(caught, 16).expect("a mask");
+        caught & (1 << (Signal::TERM.as_raw() - 1)) != 0
+    };
+    while !catches_it() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    rustix::process::kill_process(pid, Signal::TERM).expect("it is there");
+    let mut said = String::new();
+    reader.read_to_string(&mut said).expect("text");
+    let said = said.trim();
+    assert!(said.starts_with("store ") && !said.contains("ready"), "{said}");
+    assert_eq!(child.wait().expect("it ends").code(), Some(0));
+}
+
 #[tokio::test]
 async fn what_was_answered_survives_a_kill() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -123,11 +154,14 @@ async fn secrets_are_on_the_disk_in_cipher_alone() {
 async fn a_wrong_key_is_named_and_nothing_is_taken_for_absent() {
     let dir = tempfile::tempdir().expect("a directory");
     let server = Server::start(dir.path());
-    assert_eq!(server.client.post(SECRETS, &secret()).await.0, 201);
+    for namespace in ["default", "kube-system"] {
+        assert_eq!(server.client.post(&SECRETS.replace("default", namespace), &secret()).await.0, 201);
+    }
     assert_eq!(server.stop(), Some(0));
     let keys = dir.path().join("keys");
     let old = std::fs::read_to_string(&keys).expect("keys");
     std::fs::remove_file(&keys).expect("removed");
+    // What reads Secrets goes on trying, and neither holds up the start nor what needs none.
     let server = Server::start(dir.path());
     for path in [format!("{SECRETS}/db"), SECRETS.to_owned()] {
         let (code, status) = server.client.get(&path).await;

@@ -29,7 +29,7 @@ pub(crate) fn add(nodes: &[std::sync::Arc<Held<Server>>], said: &BTreeMap<Str, S
     for node in nodes {
         let Some(stats) = said.get(&node.head.name) else {
             if node.is_ready() {
-                sights.blind = vec![Kind::Disk, Kind::Certificate];
+                sights.blind.extend([Kind::Disk, Kind::Certificate]);
             }
             continue;
         };
