@@ -15,6 +15,7 @@ use tempfile::TempDir;
 use crate::http::{Client, Request};
 use crate::kubeconfig::Endpoint;
 use crate::process::{Process, wait};
+use crate::spine::node::EVICTION;
 
 /// The real control plane takes two seconds on a quiet machine and twenty on a busy one.
 const READY_LIMIT: Duration = Duration::from_secs(120);
@@ -71,7 +72,7 @@ impl Server {
             .arg(&data)
             .arg("--listen")
             .arg(format!("127.0.0.1:{port}"));
-        command.args(extra);
+        command.args(["--eviction-hard", EVICTION]).args(extra);
         let mut process = Process::start("corten", &command, folder.path())?;
         wait(READY_LIMIT, || {
             process.check()?;

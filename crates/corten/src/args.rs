@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use corten_cli::option::Output;
+use corten_kubelet::eviction::threshold::{self, Thresholds};
 use ipnet::Ipv4Net;
 
 /// A platform in one binary, speaking the Kubernetes API.
@@ -73,6 +74,12 @@ pub struct Node {
     /// How many processes and threads one pod may have.
     #[arg(long, value_name = "N", default_value = "4096")]
     pub pod_pids_limit: NonZeroU64,
+    /// With less than this left the node ends pods, as `SIGNAL<AMOUNT` with commas between; what is not named is not watched.
+    #[arg(long, value_name = "LIST", default_value = threshold::DEFAULT)]
+    pub eviction_hard: Thresholds,
+    /// How long the node says that it is short of something after it was so last, in seconds.
+    #[arg(long, value_name = "T", default_value = "300", value_parser = seconds)]
+    pub eviction_pressure_transition_period: Duration,
     /// Where the edge takes plain requests; 0 for nowhere.
     #[arg(long, value_name = "PORT", default_value = "80")]
     pub http_port: u16,

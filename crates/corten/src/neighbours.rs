@@ -134,6 +134,10 @@ impl Images for Neighbours {
     fn set_in_use(&self, ids: Vec<String>) {
         self.store.set_in_use(ids);
     }
+
+    fn remove_unused(&self) -> Result<u64, ImageError> {
+        self.store.remove_unused()
+    }
 }
 
 impl Dial for Connections {

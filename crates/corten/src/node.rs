@@ -9,6 +9,8 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_client::events::{Form, Recorder};
 use corten_image::{self as image, Image};
+use corten_kubelet::eviction::gauge::OfMachine;
+use corten_kubelet::eviction::{self, pressure};
 use corten_kubelet::node;
 use corten_kubelet::reading::Reading;
 use corten_kubelet::server::{Identity, Server};
@@ -39,6 +41,7 @@ pub struct Registered {
     images: image::Store,
     settings: Settings,
     recorder: Recorder,
+    pressure: pressure::Shared,
     /// Of its pods' addresses.
     pub range: Ipv4Net,
 }
@@ -66,18 +69,20 @@ pub async fn register(site: &Site<'_>, access: &Access, port: u16) -> anyhow::Re
     let form = Form::Counted { component: "kubelet".into(), host: site.name.as_str().into() };
     let recorder = site.seams.recorder(form, access.kubelet());
     let clock = site.seams.clock.clone();
-    let mut node = node::Node::new(access.kubelet(), settings.clone(), clock, recorder.clone(), list);
+    let pressure = pressure::Shared::default();
+    let (client, told) = (access.kubelet(), pressure.clone());
+    let mut node = node::Node::new(client, settings.clone(), clock, recorder.clone(), told, list);
     let refused = || format!("the node {} cannot be registered", site.name);
     node.register().await.with_context(refused)?;
     let range = node.range().await.with_context(refused)?;
     let range = range.parse().with_context(|| format!("the range of this node's pods, {range}"))?;
-    Ok(Registered { node, images, settings, recorder, range })
+    Ok(Registered { node, images, settings, recorder, pressure, range })
 }
 
 /// Takes over what runs, and keeps the node. The answer tells of its pods.
 pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, node: Node) -> anyhow::Result<Reading> {
     let Node { traffic, listener, identity, dial } = node;
-    let Registered { node: object, images, settings, recorder, range } = registered;
+    let Registered { node: object, images, settings, recorder, pressure, range } = registered;
     let run_dir = settings.run_dir.clone();
     let engine = Arc::new(engine(site, &settings).await?);
     let (clock, tasks, client) = (site.seams.clock.clone(), site.seams.tasks.clone(), access.kubelet());
@@ -86,7 +91,10 @@ pub async fn start(site: &Site<'_>, access: &Access, registered: Registered, nod
     tasks.spawn("node", object.keep(own, tasks.stopped()));
     let reader = access.data_path("corten-images");
     let neighbours = Neighbours { store: images.clone(), client: reader, dial, own: site.name.clone() };
+    let images_dir = datadir::content(&site.settings.data_dir)?;
     let parts = Parts {
+        gauges: Arc::new(OfMachine { dir: settings.dir.clone(), images: images_dir }),
+        pressure,
         settings,
         engine: engine.clone(),
         images: Arc::new(neighbours),
@@ -163,6 +171,10 @@ fn settings(site: &Site<'_>, port: u16) -> Settings {
         version: api::git_version(),
         pods_max: PODS_MAX,
         pids_of_pod_max: site.settings.pod_pids_limit.get(),
+        eviction: eviction::Settings {
+            hard: site.settings.eviction_hard.clone(),
+            transition: site.settings.eviction_pressure_transition_period,
+        },
     }
 }
 

@@ -124,4 +124,7 @@ pub trait Images: Send + Sync {
 
     /// Images in use are never collected; called with the ids of all that are, whenever that changes.
     fn set_in_use(&self, ids: Vec<String>);
+
+    /// Frees the disk of all that nothing uses and nobody has asked for just now. Gives the bytes. May take seconds.
+    fn remove_unused(&self) -> Result<u64, ImageError>;
 }

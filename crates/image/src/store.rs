@@ -437,6 +437,10 @@ impl Images for Store {
         }
     }
 
+    fn remove_unused(&self) -> Result<u64, ImageError> {
+        self.free(u64::MAX).map(|collected| collected.freed_bytes)
+    }
+
     fn set_in_use(&self, ids: Vec<String>) {
         if let Err(error) = self.note_use(ids) {
             tracing::error!(%error, "which images are in use could not be written");

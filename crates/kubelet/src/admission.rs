@@ -16,6 +16,7 @@ pub fn admit(pod: Pod<'_>, others: &[Pod<'_>], node: &Value) -> Result<(), Verdi
     let predicate = |name: &str, text: &str| Verdict {
         reason: name.to_owned(),
         message: format!("Predicate {name} failed: {text}"),
+        ..Verdict::default()
     };
     check_os(pod)?;
     check_resources(pod, others, node)?;
@@ -33,7 +34,11 @@ pub fn admit(pod: Pod<'_>, others: &[Pod<'_>], node: &Value) -> Result<(), Verdi
 }
 
 fn check_os(pod: Pod<'_>) -> Result<(), Verdict> {
-    let verdict = |reason: &str, message: &str| Verdict { reason: reason.to_owned(), message: message.to_owned() };
+    let verdict = |reason: &str, message: &str| Verdict {
+        reason: reason.to_owned(),
+        message: message.to_owned(),
+        ..Verdict::default()
+    };
     let os = pod.spec("os").map(|os| os.str_at(&["name"])).unwrap_or_default();
     if !os.is_empty() && os != "linux" {
         let message = "Failed to admit pod as the OS field doesn't match node OS";
@@ -56,6 +61,7 @@ fn check_resources(pod: Pod<'_>, others: &[Pod<'_>], node: &Value) -> Result<(),
         message: format!(
             "Node didn't have enough resource: {name}, requested: {requested}, used: {used}, capacity: {capacity}"
         ),
+        ..Verdict::default()
     };
     let count = i64::try_from(others.len()).unwrap_or(i64::MAX);
     if let Some(capacity) = allocatable("pods").filter(|capacity| count + 1 > *capacity) {
@@ -129,17 +135,23 @@ fn clash(a: &HostPort, b: &HostPort) -> bool {
 /// Only taints that also end pods count here; the others are the scheduler's business.
 fn tolerates(pod: Pod<'_>, node: &Value) -> bool {
     let taints = node.at(&["spec", "taints"]).and_then(Value::as_array).unwrap_or_default();
-    taints.iter().filter(|taint| taint.str_at(&["effect"]) == "NoExecute").all(|taint| {
-        pod.spec_list("tolerations").iter().any(|toleration| {
-            let (effect, key) = (toleration.str_at(&["effect"]), toleration.str_at(&["key"]));
-            let of_effect = effect.is_empty() || effect == "NoExecute";
-            let of_key = key == taint.str_at(&["key"]) || key.is_empty();
-            let of_value = match toleration.str_at(&["operator"]) {
-                "Exists" => true,
-                _ => !key.is_empty() && toleration.str_at(&["value"]) == taint.str_at(&["value"]),
-            };
-            of_effect && of_key && of_value
-        })
+    taints
+        .iter()
+        .filter(|taint| taint.str_at(&["effect"]) == "NoExecute")
+        .all(|taint| is_tolerated(pod, taint.str_at(&["key"]), taint.str_at(&["value"]), "NoExecute"))
+}
+
+/// Whether a pod bears a taint.
+pub(crate) fn is_tolerated(pod: Pod<'_>, taint: &str, value: &str, effect: &str) -> bool {
+    pod.spec_list("tolerations").iter().any(|toleration| {
+        let (of, key) = (toleration.str_at(&["effect"]), toleration.str_at(&["key"]));
+        let of_effect = of.is_empty() || of == effect;
+        let of_key = key == taint || key.is_empty();
+        let of_value = match toleration.str_at(&["operator"]) {
+            "Exists" => true,
+            _ => !key.is_empty() && toleration.str_at(&["value"]) == value,
+        };
+        of_effect && of_key && of_value
     })
 }
 

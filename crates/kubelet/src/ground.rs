@@ -15,6 +15,8 @@ use corten_stdx::task::Tasks;
 
 use crate::drain::Traffic;
 use crate::env::ServiceView;
+use crate::eviction::gauge::Gauges;
+use crate::eviction::pressure;
 use crate::pod::{Container, Pod};
 use crate::settings::Settings;
 
@@ -26,6 +28,10 @@ pub struct Parts {
     pub network: Arc<dyn PodNetwork>,
     /// Tells when a pod may stop. Without it a pod stops at once.
     pub traffic: Option<Arc<dyn Traffic>>,
+    /// What the node has left.
+    pub gauges: Arc<dyn Gauges>,
+    /// What the node is short of, for whoever keeps its object.
+    pub pressure: pressure::Shared,
     /// Requests as this node.
     pub client: Client,
     pub informers: Informers,

@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 use crate::adopt;
 use crate::deed::{self, Subjected};
 use crate::env::ServiceView;
+use crate::eviction::{self, Order, Watch, pressure};
 use crate::ground::{Ground, Parts};
 use crate::marks::{Mark, Marks};
 use crate::node::facts::Facts;
@@ -37,6 +38,9 @@ const SERVICES: Resource = Resource::new("", "v1", "services");
 
 /// Outcomes that wait for the loop; deeds wait behind them.
 const OUTCOMES_MAX: usize = 1024;
+
+/// Pods that are to go at once; whoever says so waits.
+const ORDERS_MAX: usize = 16;
 
 /// Why a node cannot begin.
 #[derive(Debug, thiserror::Error)]
@@ -60,6 +64,8 @@ pub(crate) struct Kubelet {
     happened: mpsc::Receiver<engine::Event>,
     outcomes: mpsc::Receiver<(Str, Outcome)>,
     outcome: mpsc::Sender<(Str, Outcome)>,
+    /// Pods that the node can bear no longer.
+    orders: mpsc::Receiver<Order>,
 }
 
 /// Takes over what runs and begins to run what is bound to this node. Resolves when everything is known.
@@ -76,13 +82,14 @@ pub async fn start(parts: Parts) -> Result<Reading, StartError> {
     let states = parts.engine.pods().await?;
     informer.synced().await;
     let (outcome, outcomes) = mpsc::channel(OUTCOMES_MAX);
+    let (order, orders) = mpsc::channel(ORDERS_MAX);
     let tasks = parts.tasks.clone();
     let ground = Arc::new(Ground { parts, services, allocatable, memory_bytes: facts.memory_bytes });
     let marks = Arc::new(Marks::default());
     let (reading, workers) = (Reading::default(), BTreeMap::new());
     let followed = Followed::new(ground.parts.informers.clone(), marks.clone());
     let mut kubelet =
-        Kubelet { ground, marks, informer, node, own, workers, followed, reading, happened, outcomes, outcome };
+        Kubelet { ground, marks, informer, node, own, workers, followed, reading, happened, outcomes, outcome, orders };
     kubelet.adopt(states).await;
     let marks = kubelet.marks.clone();
     kubelet.informer.subscribe(move |change| marks.put(Mark::Pod(Key::of(change.held()))));
@@ -93,6 +100,8 @@ pub async fn start(parts: Parts) -> Result<Reading, StartError> {
     let (clock, random, leadership) = (parts.clock.clone(), parts.random.clone(), Leadership::alone());
     let driver = Driver { clock, random, tasks: tasks.clone(), leadership };
     disks::controller(&parts.settings, &parts.client, &parts.informers).run(&driver);
+    let watch = Watch::new(kubelet.ground.clone(), reading.clone(), order);
+    tasks.spawn("eviction", watch.run(tasks.stopped()));
     let stopped = tasks.stopped();
     tasks.spawn("kubelet", kubelet.run(stopped));
     Ok(reading)
@@ -108,6 +117,7 @@ impl Kubelet {
                 marks = self.marks.take() => self.marked(marks),
                 Some(event) = self.happened.recv() => self.happened(event),
                 Some((uid, outcome)) = self.outcomes.recv() => self.came(&uid, outcome),
+                Some(order) = self.orders.recv() => self.evict(order),
                 () = clock.sleep_until_ms(wake_ms.unwrap_or(i64::MAX)), if wake_ms.is_some() => self.woke(),
             }
         }
@@ -367,7 +377,10 @@ impl Kubelet {
         let node = held.as_ref().map_or(&self.own, |held| &held.view);
         // A pod that is leaving or over is not asked again.
         let exempt = worker.pod().is_deleting() || worker.pod().is_over();
-        let verdict = if exempt { Ok(()) } else { admission::admit(worker.pod(), &others, node) };
+        let under = self.ground.parts.pressure.now();
+        let admit =
+            || pressure::admit(worker.pod(), under).and_then(|()| admission::admit(worker.pod(), &others, node));
+        let verdict = if exempt { Ok(()) } else { admit() };
         let Some(worker) = self.workers.get_mut(uid) else { return };
         worker.admitted = true;
         worker.seen.started_ms = if worker.seen.started_ms == 0 { now_ms } else { worker.seen.started_ms };
@@ -375,6 +388,25 @@ impl Kubelet {
             self.ground.tell(worker.pod(), None, false, &verdict.reason, &verdict.message);
             worker.seen.ending = Some(Ending { deadline_ms: now_ms, failed: Some(verdict), ..Ending::default() });
         }
+    }
+
+    /// The node cannot bear a pod any longer.
+    fn evict(&mut self, order: Order) {
+        let Order { uid, verdict } = order;
+        let now_ms = self.ground.parts.clock.now_ms();
+        let Some(worker) = self.workers.get_mut(&uid) else { return };
+        if worker.pod().is_over() || worker.seen.object_left {
+            return;
+        }
+        let deadline_ms = now_ms + eviction::GRACE_MS;
+        let mut ending = worker.seen.ending.take().unwrap_or(Ending { deadline_ms, ..Ending::default() });
+        ending.deadline_ms = ending.deadline_ms.min(deadline_ms);
+        if ending.failed.is_none() {
+            self.ground.tell(worker.pod(), None, false, &verdict.reason, &verdict.message);
+            ending.failed = Some(verdict);
+        }
+        worker.seen.ending = Some(ending);
+        self.look(&uid);
     }
 
     pub(crate) fn subjected(&self, worker: &Worker) -> Subjected {

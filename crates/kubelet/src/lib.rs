@@ -13,6 +13,7 @@ mod deed;
 mod disks;
 mod drain;
 pub mod env;
+pub mod eviction;
 pub mod fields;
 pub mod files;
 mod ground;

@@ -28,6 +28,16 @@ pub struct Disk {
     /// What unprivileged programs may still take.
     pub free_bytes: u64,
     pub used_bytes: u64,
+    /// 0 where it makes them as they are needed.
+    pub inodes: u64,
+    pub inodes_free: u64,
+}
+
+/// Processes and threads of the whole machine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tasks {
+    pub count: u64,
+    pub max: u64,
 }
 
 impl Machine {
@@ -52,14 +62,32 @@ impl Machine {
 }
 
 impl Disk {
-    fn of(dir: &Path) -> io::Result<Self> {
+    pub fn of(dir: &Path) -> io::Result<Self> {
         let disk = rustix::fs::statvfs(dir)?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
         Ok(Self {
             total_bytes: bytes(disk.f_blocks),
             free_bytes: bytes(disk.f_bavail),
             used_bytes: bytes(disk.f_blocks.saturating_sub(disk.f_bfree)),
+            inodes: disk.f_files,
+            inodes_free: disk.f_favail,
         })
+    }
+}
+
+impl Tasks {
+    pub fn read() -> io::Result<Self> {
+        let text = |file| fs::read_to_string(file);
+        let limits = [text("/proc/sys/kernel/pid_max")?, text("/proc/sys/kernel/threads-max")?];
+        Self::of(&text("/proc/loadavg")?, &limits)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the kernel's files have no number of processes"))
+    }
+
+    /// Of `0.10 0.20 0.30 1/234 5678` and the limits of which the lower one holds.
+    fn of(loadavg: &str, limits: &[String]) -> Option<Self> {
+        let (_, count) = loadavg.split_whitespace().nth(3)?.split_once('/')?;
+        let max = limits.iter().map(|limit| limit.trim().parse::<u64>().ok()).min()??;
+        Some(Self { count: count.parse().ok()?, max })
     }
 }
 
@@ -91,6 +119,13 @@ mod tests {
         let machine = Machine::of("cpu  10 1 5 1000 50 2 3 4 90 90\ncpu0 1 1 1 1\nbtime 1700000000\n", MEMINFO);
         assert_eq!((machine.cpu_ns, machine.started_s), (25 * TICK_NS, 1_700_000_000));
         assert_eq!((machine.memory_total_bytes, machine.working_set_bytes), (1000 * 1024, 550 * 1024));
+    }
+
+    #[test]
+    fn processes_are_counted_against_the_lower_limit() {
+        let limits = ["4194304\n", "63231\n"].map(str::to_owned);
+        assert_eq!(Tasks::of("1.36 3.49 4.53 2/3518 3715089\n", &limits), Some(Tasks { count: 3518, max: 63_231 }));
+        assert_eq!(Tasks::of("1.36\n", &limits), None);
     }
 
     #[test]

@@ -18,6 +18,8 @@ use corten_stdx::error::Chain;
 use corten_stdx::task::Stopped;
 use tokio::sync::Notify;
 
+use crate::eviction::pressure::{self, Kind, Pressures};
+use crate::eviction::threshold::Signal;
 use crate::settings::Settings;
 use facts::Facts;
 
@@ -34,9 +36,6 @@ const RETRY: Duration = Duration::from_secs(1);
 const REPORT_MS: i64 = 300_000;
 /// After this a node says that it waits for its range.
 const RANGE_SOON: Duration = Duration::from_secs(5);
-/// Kept from pods, so that the node itself lives: upstream's default eviction threshold.
-const MEMORY_RESERVED: i64 = 100 << 20;
-
 /// What holds of a node that runs.
 struct Condition {
     kind: &'static str,
@@ -47,36 +46,52 @@ struct Condition {
     event: &'static str,
 }
 
-const CONDITIONS: [Condition; 4] = [
-    Condition {
-        kind: "MemoryPressure",
-        state: "False",
-        reason: "KubeletHasSufficientMemory",
-        message: "kubelet has sufficient memory available",
-        event: "NodeHasSufficientMemory",
-    },
-    Condition {
-        kind: "DiskPressure",
-        state: "False",
-        reason: "KubeletHasNoDiskPressure",
-        message: "kubelet has no disk pressure",
-        event: "NodeHasNoDiskPressure",
-    },
-    Condition {
-        kind: "PIDPressure",
-        state: "False",
-        reason: "KubeletHasSufficientPID",
-        message: "kubelet has sufficient PID available",
-        event: "NodeHasSufficientPID",
-    },
-    Condition {
-        kind: "Ready",
-        state: "True",
-        reason: "KubeletReady",
-        message: "kubelet is posting ready status",
-        event: "NodeReady",
-    },
-];
+/// The node's conditions: those that it can be in by what it is short of, and that it is ready.
+fn conditions_under(pressures: Pressures) -> [Condition; 4] {
+    let [memory, disk, pid] = Kind::ALL.map(|kind| pressures.has(kind));
+    [
+        Condition {
+            kind: Kind::Memory.condition(),
+            state: state(memory),
+            reason: if memory { "KubeletHasInsufficientMemory" } else { "KubeletHasSufficientMemory" },
+            message: if memory {
+                "kubelet has insufficient memory available"
+            } else {
+                "kubelet has sufficient memory available"
+            },
+            event: if memory { "NodeHasInsufficientMemory" } else { "NodeHasSufficientMemory" },
+        },
+        Condition {
+            kind: Kind::Disk.condition(),
+            state: state(disk),
+            reason: if disk { "KubeletHasDiskPressure" } else { "KubeletHasNoDiskPressure" },
+            message: if disk { "kubelet has disk pressure" } else { "kubelet has no disk pressure" },
+            event: if disk { "NodeHasDiskPressure" } else { "NodeHasNoDiskPressure" },
+        },
+        Condition {
+            kind: Kind::Pid.condition(),
+            state: state(pid),
+            reason: if pid { "KubeletHasInsufficientPID" } else { "KubeletHasSufficientPID" },
+            message: if pid {
+                "kubelet has insufficient PID available"
+            } else {
+                "kubelet has sufficient PID available"
+            },
+            event: if pid { "NodeHasInsufficientPID" } else { "NodeHasSufficientPID" },
+        },
+        Condition {
+            kind: "Ready",
+            state: "True",
+            reason: "KubeletReady",
+            message: "kubelet is posting ready status",
+            event: "NodeReady",
+        },
+    ]
+}
+
+fn state(holds: bool) -> &'static str {
+    if holds { "True" } else { "False" }
+}
 
 /// Tells `status.images`.
 pub type ListImages = Box<dyn Fn() -> Vec<Value> + Send + Sync>;
@@ -88,6 +103,7 @@ pub struct Node {
     clock: Clock,
     recorder: Recorder,
     images: ListImages,
+    pressure: pressure::Shared,
     /// What was last written, and when.
     written: Option<(Value, i64)>,
 }
@@ -98,9 +114,10 @@ impl Node {
         settings: Settings,
         clock: Clock,
         recorder: Recorder,
+        pressure: pressure::Shared,
         images: impl Fn() -> Vec<Value> + Send + Sync + 'static,
     ) -> Self {
-        Self { client, settings, clock, recorder, images: Box::new(images), written: None }
+        Self { client, settings, clock, recorder, images: Box::new(images), pressure, written: None }
     }
 
     /// Tells what happened to the node. Its name stands for its identity, as upstream has it: a node tells of itself before it has one.
@@ -146,22 +163,24 @@ impl Node {
         range.await
     }
 
-    /// Renews and reports until the end: at times, and at once when somebody has given this node up or deleted its object,
-    /// which `own` follows.
+    /// Renews and reports until the end: at times, and at once when it runs short of something, or when somebody has given this node
+    /// up or deleted its object, which `own` follows.
     pub async fn keep(mut self, own: Informer<Value>, mut stopped: Stopped) {
         let news = Arc::new(Notify::new());
-        let heard = news.clone();
+        let (heard, pressure) = (news.clone(), self.pressure.clone());
         own.subscribe(move |change| {
-            if change.new.is_none_or(|node| !is_told(node)) {
+            if change.new.is_none_or(|node| !is_told(node, pressure.now())) {
                 heard.notify_one();
             }
         });
         let mut pause = RENEW;
+        let mut short = self.pressure.follow();
         loop {
             tokio::select! {
                 () = stopped.wait() => return,
                 () = self.clock.sleep(pause) => {}
                 () = news.notified() => {}
+                Ok(()) = short.changed() => {}
             }
             pause = match self.look(&own).await {
                 Ok(()) => RENEW,
@@ -199,15 +218,16 @@ impl Node {
         }
         let old = self.written.as_ref().is_none_or(|(_, at_ms)| now_ms - at_ms >= REPORT_MS);
         let same = self.written.as_ref().is_some_and(|(written, _)| *written == status);
-        if same && !old && is_told(known) {
+        let pressures = self.pressure.now();
+        if same && !old && is_told(known, pressures) {
             return Ok(());
         }
         let mut dated = status.clone();
         if let Some(map) = dated.as_object_mut() {
-            map.insert("conditions", conditions(known, now_ms));
+            map.insert("conditions", conditions(known, pressures, now_ms));
         }
         self.client.patch(&NODES, "", &name, "status", &Patch::Strategic(value!({"status": dated}))).await?;
-        for condition in CONDITIONS.iter().filter(|condition| condition.held(known).is_none()) {
+        for condition in conditions_under(pressures).iter().filter(|condition| condition.held(known).is_none()) {
             self.tell(condition.event, format!("Node {name} status is now: {}", condition.event));
         }
         self.written = Some((status, now_ms));
@@ -271,8 +291,13 @@ fn status(settings: &Settings, facts: &Facts) -> Value {
     capacity.insert("memory", format!("{}Ki", facts.memory_bytes / 1024));
     capacity.insert("pods", settings.pods_max.to_string());
     let mut allocatable = capacity.clone();
-    allocatable.insert("ephemeral-storage", (facts.disk_bytes / 10 * 9).to_string());
-    allocatable.insert("memory", format!("{}Ki", (facts.memory_bytes - MEMORY_RESERVED).max(0) / 1024));
+    // What the node ends pods for is nobody's to ask for.
+    let least = |signal, bytes: i64| {
+        let least = settings.eviction.hard.least(signal, u64::try_from(bytes).unwrap_or_default());
+        (bytes - least.map_or(0, |least| least.value())).max(0)
+    };
+    allocatable.insert("ephemeral-storage", least(Signal::NodefsAvailable, facts.disk_bytes).to_string());
+    allocatable.insert("memory", format!("{}Ki", least(Signal::MemoryAvailable, facts.memory_bytes) / 1024));
     value!({
         "capacity": capacity,
         "allocatable": allocatable,
@@ -303,12 +328,12 @@ impl Condition {
 }
 
 /// Whether all conditions are there as this node tells them: those of a node that was silent are not.
-fn is_told(node: &Value) -> bool {
-    CONDITIONS.iter().all(|condition| condition.held(node).is_some())
+fn is_told(node: &Value, pressures: Pressures) -> bool {
+    conditions_under(pressures).iter().all(|condition| condition.held(node).is_some())
 }
 
 /// The node's conditions with the times of their changes, from those that the API server has.
-fn conditions(node: &Value, now_ms: i64) -> Vec<Value> {
+fn conditions(node: &Value, pressures: Pressures, now_ms: i64) -> Vec<Value> {
     let now = Time::from_millis(now_ms).to_rfc3339();
     let condition = |condition: &Condition| {
         let Condition { kind, state, reason, message, .. } = *condition;
@@ -319,7 +344,7 @@ fn conditions(node: &Value, now_ms: i64) -> Vec<Value> {
             "lastHeartbeatTime": (now.clone()), "lastTransitionTime": (since.map_or_else(|| now.clone(), Into::into))
         })
     };
-    CONDITIONS.iter().map(condition).collect()
+    conditions_under(pressures).iter().map(condition).collect()
 }
 
 #[cfg(test)]
@@ -332,13 +357,16 @@ mod tests {
             let state = |condition: &Condition| {
                 if condition.kind == "Ready" { of_ready.to_owned() } else { condition.state.to_owned() }
             };
+            let all = conditions_under(Pressures::default());
             let conditions: Vec<Value> =
-                CONDITIONS.iter().map(|own| value!({"type": (own.kind), "status": (state(own))})).collect();
+                all.iter().map(|own| value!({"type": (own.kind), "status": (state(own))})).collect();
             value!({"status": {"conditions": conditions}})
         };
-        assert!(is_told(&with("True")));
-        assert!(!is_told(&with("Unknown")));
-        assert!(!is_told(&value!({})));
+        let none = Pressures::default();
+        assert!(is_told(&with("True"), none));
+        assert!(!is_told(&with("True"), Pressures::of(&[Kind::Memory])));
+        assert!(!is_told(&with("Unknown"), none));
+        assert!(!is_told(&value!({}), none));
     }
 
     #[test]
@@ -347,7 +375,7 @@ mod tests {
             {"type": "Ready", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z"},
             {"type": "PIDPressure", "status": "False", "lastTransitionTime": "2020-01-01T00:00:00Z"}
         ]}});
-        let since: Vec<_> = conditions(&node, 0)
+        let since: Vec<_> = conditions(&node, Pressures::default(), 0)
             .iter()
             .map(|condition| format!("{} {}", condition.str_at(&["type"]), condition.str_at(&["lastTransitionTime"])))
             .collect();
@@ -359,8 +387,12 @@ mod tests {
         let node = value!({"status": {"conditions": [
             {"type": "Ready", "status": "Unknown"}, {"type": "PIDPressure", "status": "False"}
         ]}});
-        let begins = CONDITIONS.iter().filter(|condition| condition.held(&node).is_none());
-        let told: Vec<_> = begins.map(|condition| condition.event).collect();
-        assert_eq!(told, ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeReady"]);
+        let told = |under: &[Kind]| {
+            let all = conditions_under(Pressures::of(under)).into_iter();
+            all.filter(|condition| condition.held(&node).is_none()).map(|condition| condition.event).collect::<Vec<_>>()
+        };
+        assert_eq!(told(&[]), ["NodeHasSufficientMemory", "NodeHasNoDiskPressure", "NodeReady"]);
+        let all = ["NodeHasInsufficientMemory", "NodeHasDiskPressure", "NodeHasInsufficientPID", "NodeReady"];
+        assert_eq!(told(&Kind::ALL), all);
     }
 }

@@ -80,6 +80,8 @@ pub struct Ending {
 pub struct Verdict {
     pub reason: String,
     pub message: String,
+    /// It could do nothing about it: told as a disruption (`DisruptionTarget`), which budgets and jobs count apart.
+    pub disrupts: bool,
 }
 
 /// One container of a pod, over all its attempts.

@@ -6,6 +6,7 @@
 
 use corten_apimachinery::value::Str;
 
+use crate::eviction;
 use crate::observed::{self, Drain, Ending, Failure, Kill, Observed, Step, Stop, Verdict};
 use crate::pod::{Container, Pod, Role};
 
@@ -135,6 +136,7 @@ fn overdue(pod: Pod<'_>, seen: &Observed, now_ms: i64, wake: &mut Option<i64>) -
     Some(Verdict {
         reason: "DeadlineExceeded".to_owned(),
         message: "Pod was active on the node longer than the specified deadline".to_owned(),
+        ..Verdict::default()
     })
 }
 
@@ -308,7 +310,7 @@ fn end(pod: Pod<'_>, seen: &Observed, ending: &Ending, now_ms: i64, plan: &mut P
             stop(container, known, ending.deadline_ms, turn, now_ms, plan);
         }
     }
-    let waits = !seen.is_quiet() || !(seen.end_told || ending.orphaned);
+    let waits = !seen.is_quiet() || !(seen.end_told || ending.orphaned || makes_room(ending));
     let making = seen.volumes == Step::UnderWay || seen.volumes_refreshing || seen.sandbox == Step::UnderWay;
     if waits || making {
         return;
@@ -321,6 +323,12 @@ fn end(pod: Pod<'_>, seen: &Observed, ending: &Ending, now_ms: i64, plan: &mut P
         _ if ending.deleted_grace_s.is_some() && !seen.object_left => plan.act(Action::DeleteObject),
         _ => {}
     }
+}
+
+/// A pod goes because its node is short of room, and what it has there goes at once: an API server on the same disk may be unable to
+/// write down that it has ended until then.
+fn makes_room(ending: &Ending) -> bool {
+    ending.failed.as_ref().is_some_and(|why| why.reason == eviction::REASON)
 }
 
 /// Whether no request is cut off by a signal. Where that has to be waited for, hooks run meanwhile, and half of the grace

@@ -100,6 +100,10 @@ impl<'a> Pod<'a> {
         }
     }
 
+    pub fn priority(self) -> i64 {
+        self.spec("priority").and_then(Value::as_i64).unwrap_or_default()
+    }
+
     /// Seconds between the first signal and the last.
     pub fn grace_s(self) -> i64 {
         self.spec("terminationGracePeriodSeconds").and_then(Value::as_i64).unwrap_or(30)

@@ -3,6 +3,8 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 
+use crate::eviction;
+
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// The node's name.
@@ -24,4 +26,6 @@ pub struct Settings {
     pub pods_max: i64,
     /// Processes and threads of one pod, all containers together: one that forks without end must not take the machine along.
     pub pids_of_pod_max: u64,
+    /// When pods have to go.
+    pub eviction: eviction::Settings,
 }

@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use crate::Settings;
+use crate::{Settings, eviction};
 
 /// A node called `n` below a directory.
 pub(crate) fn settings(dir: &Path) -> Settings {
@@ -18,5 +18,6 @@ pub(crate) fn settings(dir: &Path) -> Settings {
         version: "v1.36.3".to_owned(),
         pods_max: 110,
         pids_of_pod_max: 4096,
+        eviction: eviction::Settings::default(),
     }
 }

@@ -163,6 +163,9 @@ pub trait Engine: Send + Sync {
     /// What a container uses, or the whole pod (`name` empty).
     fn usage<'a>(&'a self, pod: &'a str, name: &'a str) -> BoxFuture<'a, Result<Usage, EngineError>>;
 
+    /// The folder with what a container has written outside of its mounts, where this engine keeps it in one.
+    fn written(&self, id: &ContainerId) -> Option<PathBuf>;
+
     /// Everything that runs or has ended and was not removed: those of an earlier process of ours too.
     fn pods(&self) -> BoxFuture<'_, Result<Vec<PodState>, EngineError>>;
 

@@ -205,6 +205,10 @@ impl Engine for Own {
         })
     }
 
+    fn written(&self, id: &ContainerId) -> Option<PathBuf> {
+        Some(self.0.files.upper(id))
+    }
+
     fn pods(&self) -> BoxFuture<'_, Result<Vec<PodState>, EngineError>> {
         Box::pin(async move { Ok(self.0.pods().values().filter_map(|pod| pod.describe()).collect()) })
     }

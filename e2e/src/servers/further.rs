@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use super::lan::{Lan, ip};
 use crate::process::{Process, wait};
-use crate::spine::node::LIMIT;
+use crate::spine::node::{EVICTION, LIMIT};
 
 pub(super) struct Further {
     pub(super) name: &'static str,
@@ -53,7 +53,8 @@ impl Further {
 
     /// Starts it by what `token create` has printed, or without a token when it is a member already; waits until it says that it is ready.
     pub(super) fn start(&mut self, command: &str) -> Result<()> {
-        let words: Vec<&str> = command.split_whitespace().skip(1).chain(["--name", self.name]).collect();
+        let words: Vec<&str> =
+            command.split_whitespace().skip(1).chain(["--name", self.name, "--eviction-hard", EVICTION]).collect();
         let mut process = Process::start("corten", &self.corten(&words), self.folder.path())?;
         let ready = wait(LIMIT, || {
             process.check()?;

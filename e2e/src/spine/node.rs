@@ -22,6 +22,9 @@ pub(crate) const NAME: &str = "e2e";
 /// Where it is, unless told otherwise.
 const PLACE: [&str; 4] = ["--listen", "127.0.0.1:6443", "--name", NAME];
 
+/// When a node ends pods. Not as early as by default: whatever else fills this machine's disk, pods of tests stay.
+pub(crate) const EVICTION: &str = "memory.available<100Mi,nodefs.available<2%";
+
 pub(crate) struct Node {
     program: PathBuf,
     /// Where kubectl is.
@@ -35,6 +38,8 @@ pub(crate) struct Node {
     place: Vec<&'static str>,
     /// How long a node may be silent, where it is not the default.
     grace_s: Option<u32>,
+    /// With how little left it ends pods.
+    eviction: String,
     control: Option<Process>,
     /// Watches from the kills of control on.
     pub(super) informer: Option<Informer>,
@@ -52,6 +57,7 @@ impl Node {
             prefix,
             place,
             grace_s: None,
+            eviction: EVICTION.to_owned(),
             control: None,
             informer: None,
         })
@@ -130,7 +136,7 @@ impl Node {
         let mut command = Command::new(words.next().context("a command has a word")?);
         command.args(words);
         command.arg("up").arg("--data-dir").arg(self.data()).args(&self.place);
-        command.args(["--pod-pids-limit", super::faults::POD_PIDS_MAX]);
+        command.args(["--pod-pids-limit", super::faults::POD_PIDS_MAX, "--eviction-hard", &self.eviction]);
         command.args(self.grace_s.map(|grace_s| format!("--node-grace={grace_s}")));
         self.control = Some(Process::start("corten", &command, self.folder.path())?);
         Ok(())

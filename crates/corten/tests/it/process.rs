@@ -34,6 +34,8 @@ fn command_with(dir: &Path, listen: &str, ports: &[String]) -> Command {
 pub(crate) fn command_in_any_range(dir: &Path, listen: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
     command.args(["up", "--name", "node-1", "--network", "none", "--listen", listen, "--data-dir"]).arg(dir);
+    // Whatever else fills this machine, pods stay.
+    command.args(["--eviction-hard", ""]);
     command
 }
 
@@ -66,6 +68,7 @@ pub(crate) fn purge(dir: &Path) {
 fn command_with_network(dir: &Path, ports: &[String]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_corten"));
     command.args(["up", "--name", "node-1", "--listen", "127.0.0.1:0", "--data-dir"]).arg(dir).args(ports);
+    command.args(["--eviction-hard", ""]);
     command
 }
 

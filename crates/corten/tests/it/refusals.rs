@@ -118,6 +118,23 @@ fn a_demo_that_lacks_a_part_or_its_sources() {
 }
 
 #[test]
+fn an_eviction_threshold_that_says_nothing() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let data = dir.path().join("data");
+    for (list, why) in [
+        ("memory<1Gi", "\"memory\" is no signal; there are memory.available, nodefs.available"),
+        ("nodefs.available<101%", "\"101%\" of nodefs.available is no quantity above 0"),
+    ] {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_corten"));
+        command.args(["up", "--eviction-hard", list, "--data-dir"]).arg(&data);
+        let output = refusal(&mut command);
+        let text = String::from_utf8(output.stderr).expect("text");
+        assert!(!output.status.success() && text.contains(why), "{text}");
+    }
+    assert!(!data.exists(), "nothing was made");
+}
+
+#[test]
 fn a_clock_offset_that_is_no_number() {
     let dir = tempfile::tempdir().expect("a directory");
     let mut command = crate::process::command(dir.path(), ANY);

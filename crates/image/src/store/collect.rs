@@ -55,7 +55,10 @@ impl Store {
         let disk =
             rustix::fs::statvfs(&self.0.root).map_err(|errno| ImageError::io("the image store", errno.into()))?;
         let bytes = |blocks: u64| blocks.saturating_mul(disk.f_frsize);
-        Ok(Space { capacity_bytes: bytes(disk.f_blocks), available_bytes: bytes(disk.f_bavail) })
+        // What is kept for root counts neither as there nor as free.
+        let used = disk.f_blocks.saturating_sub(disk.f_bfree);
+        let capacity_bytes = bytes(used.saturating_add(disk.f_bavail));
+        Ok(Space { capacity_bytes, available_bytes: bytes(disk.f_bavail) })
     }
 
     /// Looks every five minutes, as the kubelet does, until it is told to stop.
@@ -81,10 +84,14 @@ impl Store {
 
     /// Frees what the disk needs. May take seconds.
     pub fn collect(&self, space: &Space) -> Result<Collected, ImageError> {
-        let wanted_bytes = space.wanted_bytes();
-        if wanted_bytes == 0 {
-            return Ok(Collected::default());
+        match space.wanted_bytes() {
+            0 => Ok(Collected::default()),
+            wanted_bytes => self.free(wanted_bytes),
         }
+    }
+
+    /// Frees so much, as far as there is something that nothing uses.
+    pub(super) fn free(&self, wanted_bytes: u64) -> Result<Collected, ImageError> {
         let collected = {
             let turn = self.turn()?;
             let (index, usage) = (self.read()?, self.usage()?);

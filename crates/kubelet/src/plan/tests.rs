@@ -321,3 +321,16 @@ fn a_deadline_ends_the_pod() {
         Some("DeadlineExceeded".into())
     );
 }
+
+/// The API server may be on the disk that is full, and takes no news until there is room.
+#[test]
+fn who_goes_to_make_room_leaves_before_that_is_told() {
+    let step = |known: &str, reason: &str| {
+        let failed = Some(Verdict { reason: reason.to_owned(), ..Verdict::default() });
+        let ending = Some(Ending { deadline_ms: NOW_MS + 1_000, failed, ..Ending::default() });
+        brief(&plan(Pod(&pod("a", Value::object())), &Observed { ending, ..seen(known) }, NOW_MS))
+    };
+    assert_eq!(step("a=run", "Evicted"), "signal a 2s");
+    assert_eq!(step("a=exit:143", "Evicted"), "RemoveSandbox");
+    assert_eq!(step("a=exit:143", "DeadlineExceeded"), "");
+}

@@ -10,6 +10,9 @@ use crate::pod::{Pod, Role};
 /// Those of the node, in the order in which they are told.
 const OWN: [&str; 5] = ["PodReadyToStartContainers", "Initialized", "Ready", "ContainersReady", "PodScheduled"];
 
+/// Somebody ends the pod, which is not to blame; a node tells it where it does so itself.
+const DISRUPTION: &str = "DisruptionTarget";
+
 struct Condition {
     holds: bool,
     reason: &'static str,
@@ -40,6 +43,13 @@ pub(super) fn set(pod: Pod<'_>, seen: &Observed, status: &mut Map, now_ms: i64) 
     for (kind, condition) in OWN.into_iter().zip(own) {
         let old = old.iter().find(|old| old.str_at(&["type"]) == kind);
         conditions.push(dated(kind, &condition, old, pod.meta().generation(), now_ms));
+    }
+    if let Some(why) = seen.ending.as_ref().and_then(|ending| ending.failed.as_ref()).filter(|why| why.disrupts) {
+        let condition = Condition { holds: true, reason: "TerminationByKubelet", message: why.message.clone() };
+        let known = |one: &&Value| one.str_at(&["type"]) == DISRUPTION;
+        let told = dated(DISRUPTION, &condition, old.iter().find(known), pod.meta().generation(), now_ms);
+        conditions.retain(|one| !known(&one));
+        conditions.push(told);
     }
     status.insert("conditions", conditions);
 }

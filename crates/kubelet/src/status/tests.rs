@@ -90,13 +90,34 @@ fn a_crash_loop_and_a_failed_pull_wait() {
 
 #[test]
 fn a_refused_pod_has_no_containers() {
-    let failed = Some(Verdict { reason: "OutOfcpu".to_owned(), message: "no".to_owned() });
+    let failed = Some(Verdict { reason: "OutOfcpu".to_owned(), message: "no".to_owned(), ..Verdict::default() });
     let ending = Some(Ending { failed, ..Ending::default() });
     let refused = Observed { ending, started_ms: NOW_MS, ..Observed::default() };
     let pod = pod("Always");
     let status = status(Pod(&pod), &refused, &[], NOW_MS);
     assert_eq!((status.str_at(&["phase"]), status.str_at(&["reason"])), ("Failed", "OutOfcpu"));
     assert_eq!(status.get("containerStatuses"), None);
+}
+
+#[test]
+fn a_pod_that_its_node_cannot_bear_is_a_target_of_disruption() {
+    let mut seen = seen("0", "run");
+    let failed = Some(Verdict { reason: "Evicted".to_owned(), message: "low".to_owned(), disrupts: true });
+    seen.ending = Some(Ending { failed, ..Ending::default() });
+    let mut pod = pod("Always");
+    let told = |pod: &Value, now_ms| {
+        let status = status(Pod(pod), &seen, &[], now_ms);
+        let conditions = status.get("conditions").and_then(Value::as_array).expect("conditions").to_vec();
+        let mut own = conditions.iter().filter(|one| one.str_at(&["type"]) == "DisruptionTarget");
+        let condition = own.next().expect("it is told").clone();
+        assert!(own.next().is_none(), "once");
+        (status, condition)
+    };
+    let (first, condition) = told(&pod, NOW_MS);
+    let said = ["status", "reason", "message"].map(|field| condition.str_at(&[field]).to_owned());
+    assert_eq!(said, ["True", "TerminationByKubelet", "low"]);
+    pod.as_object_mut().expect("a pod").insert("status", first);
+    assert_eq!(told(&pod, NOW_MS + 5_000).1, condition, "it is told as it was");
 }
 
 #[test]

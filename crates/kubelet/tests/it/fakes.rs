@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use corten_image::{Config, Credentials, Image, ImageError, Images};
 use corten_kubelet::Traffic;
+use corten_kubelet::eviction::gauge::Gauges;
+use corten_kubelet::eviction::threshold::{Level, Levels, Signal};
 use corten_network::{HostPort, NetworkError, PodNetwork};
 use corten_runtime::engine::{
     Attached, ContainerId, ContainerState, Engine, EngineError, Event, Exit, PodState, Running, Streams, Usage,
@@ -35,6 +37,8 @@ struct State {
     events: Option<mpsc::Sender<Event>>,
     /// Nothing ends when it is told to.
     stubborn: bool,
+    /// Bytes of memory by name of container.
+    memory: BTreeMap<String, u64>,
 }
 
 fn done<'a, T: Send + 'a>(value: T) -> BoxFuture<'a, T> {
@@ -68,6 +72,11 @@ impl FakeEngine {
     /// From now on nothing ends when it is told to.
     pub(crate) fn ignore_stops(&self) {
         self.state().stubborn = true;
+    }
+
+    /// What a container of this name uses from now on.
+    pub(crate) fn use_memory(&self, name: &str, bytes: u64) {
+        self.state().memory.insert(name.to_owned(), bytes);
     }
 
     /// Ends the newest attempt of a container.
@@ -196,8 +205,17 @@ impl Engine for FakeEngine {
         done(Ok(()))
     }
 
-    fn usage<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Usage, EngineError>> {
-        done(Ok(Usage::default()))
+    fn usage<'a>(&'a self, pod: &'a str, name: &'a str) -> BoxFuture<'a, Result<Usage, EngineError>> {
+        let state = self.state();
+        let Some(known) = state.pods.get(pod) else { return done(Err(EngineError::Gone(pod.to_owned()))) };
+        let running = known.containers.iter().filter(|one| one.exit.is_none());
+        let own = running.map(|one| &one.id.name).filter(|own| name.is_empty() || *own == name);
+        let working_set_bytes = own.filter_map(|own| state.memory.get(own)).sum();
+        done(Ok(Usage { working_set_bytes, ..Usage::default() }))
+    }
+
+    fn written(&self, _: &ContainerId) -> Option<PathBuf> {
+        None
     }
 
     fn pods(&self) -> BoxFuture<'_, Result<Vec<PodState>, EngineError>> {
@@ -215,8 +233,53 @@ impl Engine for FakeEngine {
     }
 }
 
+/// A node of 1 GiB and a disk of 1000 bytes that has enough of both, as long as nobody says otherwise.
+#[derive(Default)]
+pub(crate) struct FakeGauges {
+    /// Memory is short while a container of this name runs.
+    hog: Mutex<Option<(Arc<FakeEngine>, String)>>,
+    /// The disk is short, until images go where they are what fills it.
+    disk: Mutex<Fill>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) enum Fill {
+    #[default]
+    Little,
+    Images,
+    Other,
+}
+
+impl FakeGauges {
+    pub(crate) fn fill_memory(&self, engine: &Arc<FakeEngine>, name: &str) {
+        *self.hog.lock().expect("no panic under it") = Some((engine.clone(), name.to_owned()));
+    }
+
+    pub(crate) fn fill_disk(&self, fill: Fill) {
+        *self.disk.lock().expect("no panic under it") = fill;
+    }
+
+    pub(crate) fn filled(&self) -> Fill {
+        *self.disk.lock().expect("no panic under it")
+    }
+}
+
+impl Gauges for FakeGauges {
+    fn levels(&self) -> Levels {
+        let hog = self.hog.lock().expect("no panic under it").clone();
+        let is_short = hog.is_some_and(|(engine, name)| engine.is_running(&name));
+        let memory = Level { available: if is_short { 50 << 20 } else { 500 << 20 }, capacity: 1 << 30 };
+        let disk = Level { available: if self.filled() == Fill::Little { 500 } else { 50 }, capacity: 1000 };
+        Levels::from([(Signal::MemoryAvailable, memory), (Signal::NodefsAvailable, disk)])
+    }
+
+    fn images_apart(&self) -> bool {
+        false
+    }
+}
+
 /// Has every image but `missing`, which no registry has either.
-pub(crate) struct FakeImages;
+pub(crate) struct FakeImages(pub(crate) Arc<FakeGauges>);
 
 impl Images for FakeImages {
     fn find(&self, reference: &str) -> Result<Option<Arc<Image>>, ImageError> {
@@ -235,6 +298,14 @@ impl Images for FakeImages {
     }
 
     fn set_in_use(&self, _: Vec<String>) {}
+
+    fn remove_unused(&self) -> Result<u64, ImageError> {
+        if self.0.filled() != Fill::Images {
+            return Ok(0);
+        }
+        self.0.fill_disk(Fill::Little);
+        Ok(1000)
+    }
 }
 
 /// Leads to every pod until it is told to let go.

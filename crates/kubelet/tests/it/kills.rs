@@ -18,7 +18,9 @@ use corten_apimachinery::value::Value;
 use corten_client::events::{Form, Recorder};
 use corten_client::{Client, Delete, Informers, Select};
 use corten_image::{Config, Credentials, Image, ImageError, Images};
-use corten_kubelet::{Parts, Settings, leave, start};
+use corten_kubelet::eviction::pressure::Shared;
+use corten_kubelet::eviction::threshold::Thresholds;
+use corten_kubelet::{Parts, Settings, eviction, leave, start};
 use corten_network::pods as network;
 use corten_runtime::own::{self, Own};
 use corten_stdx::clock::Clock;
@@ -32,6 +34,7 @@ use corten_sys::route::{Change, Routing};
 use futures_core::future::BoxFuture;
 use rustix::process::{Pid, Signal, kill_process};
 
+use crate::fakes::FakeGauges;
 use crate::node::{PODS, api_client, condition};
 
 const KILLS: u32 = 200;
@@ -307,6 +310,8 @@ impl Life {
             version: "v1.36.3".to_owned(),
             pods_max: 110,
             pids_of_pod_max: 100,
+            // Whatever else this machine does.
+            eviction: eviction::Settings { hard: Thresholds::none(), ..eviction::Settings::default() },
         }
     }
 
@@ -335,6 +340,8 @@ impl Life {
             images: Arc::new(OneImage(self.folder.join("root"))),
             network: Arc::new(network::Pods::open(links).expect("it takes over whatever there is")),
             traffic: None,
+            gauges: Arc::new(FakeGauges::default()),
+            pressure: Shared::default(),
             client: client.clone(),
             informers: Informers::new(client.clone(), clock.clone(), self.random.clone(), tasks.clone()),
             recorder: Recorder::new(form, client.clone(), clock, &self.random, tasks),
@@ -382,6 +389,10 @@ impl Images for OneImage {
     }
 
     fn set_in_use(&self, _: Vec<String>) {}
+
+    fn remove_unused(&self) -> Result<u64, ImageError> {
+        Ok(0)
+    }
 }
 
 fn root_file_system(root: &Path) {

@@ -14,8 +14,9 @@ use corten_apiserver::registry::Registry;
 use corten_apiserver::registry::seal::Plain;
 use corten_client::events::{Form, Recorder};
 use corten_client::{Client, Informers, Resource, StreamBody, Transport, TransportError};
+use corten_kubelet::eviction::pressure::Shared;
 use corten_kubelet::reading::Reading;
-use corten_kubelet::{Parts, Settings, start};
+use corten_kubelet::{Parts, Settings, eviction, start};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -24,7 +25,7 @@ use corten_store::model::ModelStore;
 use futures_core::future::BoxFuture;
 use tempfile::TempDir;
 
-use crate::fakes::{FakeEngine, FakeImages, FakeNetwork, FakeTraffic};
+use crate::fakes::{FakeEngine, FakeGauges, FakeImages, FakeNetwork, FakeTraffic};
 
 pub(crate) const PODS: Resource = Resource::new("", "v1", "pods");
 pub(crate) const CONFIG_MAPS: Resource = Resource::new("", "v1", "configmaps");
@@ -73,6 +74,7 @@ pub(crate) struct Node {
     pub(crate) engine: Arc<FakeEngine>,
     pub(crate) network: Arc<FakeNetwork>,
     pub(crate) traffic: Arc<FakeTraffic>,
+    pub(crate) gauges: Arc<FakeGauges>,
     pub(crate) client: Client,
     tasks: Tasks,
 }
@@ -86,7 +88,8 @@ impl Node {
         let dir = tempfile::tempdir().expect("a directory");
         let traffic = Arc::new(FakeTraffic::default());
         traffic.left.send_replace(true);
-        let mut node = Self { dir, engine, network: Arc::default(), traffic, client, tasks: Tasks::new() };
+        let mut node =
+            Self { dir, engine, network: Arc::default(), traffic, gauges: Arc::default(), client, tasks: Tasks::new() };
         let reading = node.restart().await;
         (node, reading)
     }
@@ -100,9 +103,11 @@ impl Node {
         let parts = Parts {
             settings: self.settings(),
             engine: self.engine.clone(),
-            images: Arc::new(FakeImages),
+            images: Arc::new(FakeImages(self.gauges.clone())),
             network: self.network.clone(),
             traffic: Some(self.traffic.clone()),
+            gauges: self.gauges.clone(),
+            pressure: Shared::default(),
             client: self.client.clone(),
             informers: Informers::new(self.client.clone(), clock.clone(), random.clone(), tasks.clone()),
             recorder: Recorder::new(form, self.client.clone(), &clock, &random, &tasks),
@@ -129,6 +134,7 @@ impl Node {
             version: "v1.36.3".to_owned(),
             pods_max: 110,
             pids_of_pod_max: 4096,
+            eviction: eviction::Settings::default(),
         }
     }
 

@@ -9,7 +9,8 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_client::events::{Form, Recorder};
 use corten_client::{Client, Delete, Informers, Patch, Resource, StreamBody, Transport, TransportError};
-use corten_kubelet::{Settings, node};
+use corten_kubelet::eviction::pressure::{Kind, Pressures, Shared};
+use corten_kubelet::{Settings, eviction, node};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
@@ -38,6 +39,7 @@ struct Rig {
     asked: Arc<Mutex<Vec<String>>>,
     /// Not the node's own.
     client: Client,
+    pressure: Shared,
     tasks: Tasks,
 }
 
@@ -55,14 +57,15 @@ impl Rig {
             &random,
             &tasks,
         );
-        let mut kept = node::Node::new(own.clone(), settings(), clock.clone(), recorder, Vec::new);
+        let pressure = Shared::default();
+        let mut kept = node::Node::new(own.clone(), settings(), clock.clone(), recorder, pressure.clone(), Vec::new);
         kept.register().await.expect("it is registered");
         let informers = Informers::new(own, clock.clone(), random, tasks.clone());
         let followed = informers.of::<Value>(node::scope("n"));
         followed.synced().await;
         asked.lock().expect("no panic under it").clear();
         tasks.spawn("node", kept.keep(followed, tasks.stopped()));
-        Self { clock, asked, client, tasks }
+        Self { clock, asked, client, pressure, tasks }
     }
 
     async fn until<T>(
@@ -108,6 +111,7 @@ fn settings() -> Settings {
         version: "v1.36.3".to_owned(),
         pods_max: 110,
         pids_of_pod_max: 4096,
+        eviction: eviction::Settings::default(),
     }
 }
 
@@ -142,5 +146,22 @@ async fn a_node_that_was_given_up_or_deleted_comes_back_at_once() {
     rig.client.delete(&node::NODES, "", "n", &Delete::default()).await.expect("deleted");
     let anew = rig.until_ready("it is registered again").await;
     assert_ne!(anew.str_at(&["metadata", "uid"]), registered.str_at(&["metadata", "uid"]));
+    rig.end().await;
+}
+
+/// The clock stands here too.
+#[tokio::test]
+async fn a_node_that_runs_short_says_so_at_once() {
+    let rig = Rig::new().await;
+    let state = |wanted: &'static str| {
+        move |node: &Value| {
+            (condition(node, "DiskPressure") == wanted).then(|| condition(node, "MemoryPressure").to_owned())
+        }
+    };
+    assert_eq!(rig.until("it has room", &node::NODES, "", state("False")).await, "False");
+    rig.pressure.put(Pressures::of(&[Kind::Disk]));
+    assert_eq!(rig.until("it says so", &node::NODES, "", state("True")).await, "False");
+    rig.pressure.put(Pressures::default());
+    rig.until("it says that it is over", &node::NODES, "", state("False")).await;
     rig.end().await;
 }

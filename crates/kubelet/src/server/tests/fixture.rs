@@ -181,6 +181,10 @@ impl Engine for Machine {
     fn usage<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Usage, EngineError>> {
         Box::pin(std::future::ready(Ok(Usage { cpu_ns: 5, ..Usage::default() })))
     }
+    fn written(&self, _: &ContainerId) -> Option<PathBuf> {
+        None
+    }
+
     fn pods(&self) -> BoxFuture<'_, Result<Vec<PodState>, EngineError>> {
         {
             let id = ContainerId { pod: "uid-1".to_owned(), name: "c".to_owned(), attempt: 0 };
