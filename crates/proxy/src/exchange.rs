@@ -119,9 +119,11 @@ impl Client {
         // What has come of the body is looked at before anybody hears of the request.
         upload.take(&mut self.link, &mut first).map_err(|broken| (refusal(broken), None))?;
 
-        let (mut tried, mut may_reuse) = (Vec::new(), true);
+        let (mut tried, mut may_reuse, mut gone) = (Vec::new(), true, None);
         loop {
-            let mut server = self.reach(route, &mut tried, began, may_reuse).await?;
+            let reached = self.reach(route, &mut tried, began, may_reuse).await;
+            // Who has had the request says more than who could not be reached after that.
+            let mut server = reached.map_err(|failed| gone.unwrap_or(failed))?;
             let endpoint = server.endpoint;
             let in_flight = endpoint.begin();
             server.link.output().extend_from_slice(&first);
@@ -131,10 +133,14 @@ impl Client {
                     drop(in_flight);
                     return Ok(outcome);
                 }
-                // It was closed while it was idle: the server has not seen the request.
-                Err((Fault::ServerGone, true)) if server.is_reused && is_repeatable(&self.request) => {
+                Err((Fault::ServerGone, true)) if is_repeatable(&self.request) => {
                     self.core.stats.retries.add(1);
                     may_reuse = false;
+                    // An idle connection may have been closed under it; a new one says that the server itself has ended.
+                    if !server.is_reused {
+                        gone = Some((Fault::ServerGone, Some(&**endpoint)));
+                        tried.push(endpoint);
+                    }
                 }
                 Err((fault, _)) => {
                     self.core.stats.upstream_failures.add(1);
@@ -144,7 +150,7 @@ impl Client {
         }
     }
 
-    /// A connection to one of the route's endpoints. Nothing was sent before, so another one may always be tried.
+    /// A connection to one of the route's endpoints that were not tried. Nothing is sent here, so another one may always be.
     async fn reach<'a>(
         &mut self,
         route: &'a Route,
@@ -181,7 +187,7 @@ impl Client {
         }
     }
 
-    /// Sends the request and waits for the head of its answer. With a fault comes whether the server has said nothing at all.
+    /// Sends the request and waits for the head of its answer. With a fault comes whether the client has heard nothing of it.
     async fn head(&mut self, server: &mut Server<'_>, upload: &mut Relay, route: &Route) -> Result<(), (Fault, bool)> {
         let limit = Duration::from_millis(route.settings.read_timeout_ms);
         let Self { core, link, request, response, timer, .. } = self;
@@ -201,8 +207,8 @@ impl Client {
             timer.poll_expired(cx).map(|()| Err(late))
         })
         .await;
-        let is_silent = server.link.input().is_empty() && pending.interim == 0;
-        done.map_err(|fault| (fault, is_silent))
+        let is_unheard = pending.interim == 0;
+        done.map_err(|fault| (fault, is_unheard))
     }
 
     /// Passes the answer on, whose head was read.

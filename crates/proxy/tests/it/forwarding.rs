@@ -2,7 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::sync::atomic::Ordering;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use corten_proxy::Settings;
@@ -192,6 +193,47 @@ fn another_endpoint_answers_where_one_cannot_be_reached() {
     assert_eq!(Client::new(running.address).ask("GET", "/").status, 503);
     let running = start(&NodeConfig::default(), settings(), false);
     assert_eq!(Client::new(running.address).ask("GET", "/").status, 404);
+}
+
+/// A server that ends as soon as it has got a request, after these first words of an answer. Its connections count.
+fn dying(words: &'static str) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+    let counted = count.clone();
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            assert!(stream.read(&mut [0; 4096]).unwrap() > 0);
+            counted.fetch_add(1, Ordering::SeqCst);
+            stream.write_all(words.as_bytes()).unwrap();
+        }
+    });
+    (address, count)
+}
+
+#[test]
+fn another_endpoint_answers_where_one_dies_over_a_request() {
+    for words in ["", "HTTP/1.1 200 OK\r\nContent-Le"] {
+        let ((_origin, address), (dead, count)) = (Origin::start("o"), dying(words));
+        let running = start(&all_to(&[dead, address]), settings(), false);
+        for n in 0..40 {
+            let answer = Client::new(running.address).ask("GET", &format!("/{n}"));
+            assert_eq!((answer.status, answer.text()), (200, format!("o /{n} 0").as_str()));
+        }
+        assert!(count.load(Ordering::SeqCst) > 0, "nobody has asked it");
+        // Where all die, or what was asked for may have been done, that is the answer.
+        let running = start(&all_to(&[dead]), settings(), false);
+        for method in ["GET", "POST"] {
+            let before = count.load(Ordering::SeqCst);
+            let answer = Client::new(running.address).ask(method, "/");
+            assert_eq!((answer.status, answer.text()), (502, "502 the server closed the connection\n"), "{method}");
+            assert_eq!(count.load(Ordering::SeqCst), before + 1, "{method}");
+        }
+        let (other, _) = dying(words);
+        let running = start(&all_to(&[dead, other]), settings(), false);
+        assert_eq!(Client::new(running.address).ask("POST", "/").status, 502);
+        assert_eq!(Client::new(running.address).ask("GET", "/").status, 502);
+    }
 }
 
 #[test]
