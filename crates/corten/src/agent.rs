@@ -76,13 +76,16 @@ async fn start_edge(site: &Site<'_>, reading: &Informers, doors: Doors) -> anyho
     let Site { dir, ranges, seams, .. } = site;
     let names = zones::Settings { domain: node::CLUSTER_DOMAIN.to_owned(), upstreams: upstreams(ranges.dns())? };
     let (told, url) = (follow(site, reading, names).await, doors.url());
-    let place = Place::open(dir, doors.run_dir(), &seams.random)?;
+    let place = Arc::new(Place::open(dir, doors.run_dir(), &seams.random)?);
     let authority = EdgeAuthority::open(&dir.join("pki"), seams.clock.clone())?;
-    let mut publisher = Publisher::new(place, doors.https_port(), authority, seams.clock.clone(), seams.random.clone());
+    let mut publisher =
+        Publisher::new(place.clone(), doors.https_port(), authority, seams.clock.clone(), seams.random.clone());
     let (first, zones) = (told.wanted.borrow().clone().unwrap_or_default(), told.zones.borrow().clone());
     publisher.write(&first, &zones)?;
-    edge::start::start(doors, publisher.place(), dir.instance(), &seams.clock).await?;
+    let guard = edge::start::start(doors, &place, dir.instance(), &seams.clock).await?;
     publisher.tell().await?;
+    let guarded = guard.keep(place, dir.instance().to_owned(), seams.clock.clone(), seams.tasks.stopped());
+    seams.tasks.spawn("edge's holder", guarded);
     seams.tasks.spawn("edge", publisher.keep(told, seams.tasks.stopped()));
     Ok(url)
 }

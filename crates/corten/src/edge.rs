@@ -2,11 +2,13 @@
 //! that runs it (`start`), and the configuration that it is told (`publish`).
 //!
 //! Control hands the holder what an edge needs, each thing under a name: the listening sockets, the socket for control, the
-//! folder of the snapshot, the key that opens it. From then on the edge needs control for news alone.
+//! folder of the snapshot, the key that opens it. From then on the edge needs control for news alone. A holder that dies is
+//! replaced by control (`guard`), which has the sockets too.
 
 pub mod address;
 pub mod doors;
 pub mod end;
+mod guard;
 mod log;
 mod names;
 pub mod process;
@@ -20,6 +22,8 @@ const KEY: &str = "key";
 const FOLDER: &str = "folder";
 const LOGS: &str = "logs";
 const CONTROL: &str = "control";
+/// Closes with the holder.
+const ALIVE: &str = "alive";
 /// Followed by an address.
 const HTTP: &str = "http ";
 const HTTPS: &str = "https ";

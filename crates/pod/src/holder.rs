@@ -6,8 +6,8 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use corten_podspec::{
-    Done, Drain, EdgeOrder, End, Failed, Held, HolderEvent, HolderRequest, Keep, MESSAGE_BYTES_MAX, Run, Serve, Step,
-    VERSION, id_of,
+    Done, Drain, EdgeOrder, End, Failed, Held, HolderEvent, HolderRequest, Keep, Lend, MESSAGE_BYTES_MAX, Run, Serve,
+    Step, VERSION, id_of,
 };
 
 use crate::child::{Failing, join_cgroups, live_with_parent};
@@ -72,7 +72,8 @@ struct Edge {
     kill_at_ns: Option<u64>,
 }
 
-type Outcome = Result<HolderEvent, Failed>;
+/// An answer, and the descriptor that comes with it.
+type Outcome = Result<(HolderEvent, Option<OwnedFd>), Failed>;
 
 impl Holder {
     pub(crate) fn new(listener: OwnedFd, signals: OwnedFd) -> io::Result<Self> {
@@ -153,22 +154,23 @@ impl Holder {
         };
         match HolderRequest::decode(&buffer[..length]) {
             Ok((id, request)) => {
-                let event = self.handle(request, descriptors).unwrap_or_else(HolderEvent::from);
-                self.answer(id, &event);
+                let (event, descriptor) =
+                    self.handle(request, descriptors).unwrap_or_else(|failed| (failed.into(), None));
+                self.answer(id, &event, descriptor.as_ref());
             }
             Err(error) => match id_of(&buffer[..length]) {
                 Some(id) => {
                     let failed = Failed { step: Step::Decode, errno: libc::EBADMSG, about: error.to_string() };
-                    self.answer(id, &failed.into());
+                    self.answer(id, &failed.into(), None);
                 }
                 None => self.control = None,
             },
         }
     }
 
-    fn answer(&mut self, id: u32, event: &HolderEvent) {
+    fn answer(&mut self, id: u32, event: &HolderEvent, descriptor: Option<&OwnedFd>) {
         let Some(socket) = &self.control else { return };
-        let sent = event.encode(id).is_ok_and(|bytes| sys::send(socket, &bytes, None).is_ok());
+        let sent = event.encode(id).is_ok_and(|bytes| sys::send(socket, &bytes, descriptor).is_ok());
         if !sent {
             self.control = None;
         }
@@ -176,7 +178,8 @@ impl Holder {
 
     fn handle(&mut self, request: HolderRequest, mut descriptors: Vec<OwnedFd>) -> Outcome {
         match request {
-            HolderRequest::Hello(_) => return Ok(self.held()),
+            HolderRequest::Hello(_) => return Ok((self.held(), None)),
+            HolderRequest::Lend(lend) => return Ok((Done::default().into(), Some(self.lend(&lend)?))),
             HolderRequest::Keep(Keep { name, bytes }) => {
                 self.keep(Kept { name, bytes, descriptor: descriptors.pop() })?
             }
@@ -190,7 +193,13 @@ impl Holder {
                 self.edges.iter_mut().for_each(|edge| drain(edge, drain_ms));
             }
         }
-        Ok(Done::default().into())
+        Ok((Done::default().into(), None))
+    }
+
+    fn lend(&self, lend: &Lend) -> Result<OwnedFd, Failed> {
+        let kept = self.kept.iter().find(|kept| kept.name == lend.name).and_then(|kept| kept.descriptor.as_ref());
+        let kept = kept.ok_or_else(|| state(libc::ENOENT, "no such descriptor is kept"))?;
+        kept.try_clone().failing(Step::State, || lend.name.clone())
     }
 
     fn held(&self) -> HolderEvent {

@@ -23,6 +23,13 @@ record! {
 }
 
 record! {
+    /// Hand over a copy of the descriptor that is kept under a name; it comes with the answer.
+    Lend {
+        1 name: String,
+    }
+}
+
+record! {
     /// Start an edge from now on, and again whenever it ends. Comes with three descriptors: the program, standard output and
     /// standard error. One that runs goes on until the new one is ready, and is then drained.
     Run {
@@ -80,6 +87,7 @@ messages! {
         202 Forget,
         203 Run,
         204 End,
+        205 Lend,
     }
 }
 

@@ -16,7 +16,7 @@ mod message;
 mod plan;
 mod wire;
 
-pub use holder::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Run, Serve};
+pub use holder::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Lend, Run, Serve};
 pub use message::{Done, Event, Exited, Failed, Hello, ProcessState, Request, Step, Welcome, id_of};
 pub use plan::{
     Acknowledge, Attach, Connect, Credentials, Device, Exec, Mount, MountKind, Output, Propagation, ReopenLog, Rlimit,
@@ -25,7 +25,7 @@ pub use plan::{
 pub use wire::{CRITICAL, DecodeError};
 
 /// Counts what was added to the protocol; told in [`Hello`] and [`Welcome`].
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 
 /// Bytes of one message. A datagram socket's default buffer (208 KiB) holds one with room to spare.
 pub const MESSAGE_BYTES_MAX: usize = 128 * 1024;

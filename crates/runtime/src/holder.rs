@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
-use corten_podspec::{End, Forget, Held, Hello, HolderEvent, HolderRequest, Keep, Run, VERSION};
+use corten_podspec::{End, Forget, Held, Hello, HolderEvent, HolderRequest, Keep, Lend, Run, VERSION};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 
 use crate::spawn::{connected, listener};
@@ -52,7 +52,7 @@ impl Holder {
     /// # Errors
     /// When the connection breaks.
     pub fn hello(&mut self) -> Result<Held, Error> {
-        match self.ask(&Hello { version: VERSION }.into(), &[])? {
+        match self.ask(&Hello { version: VERSION }.into(), &[])?.0 {
             HolderEvent::Held(held) => Ok(held),
             _ => Err(Error::Unexpected),
         }
@@ -73,6 +73,18 @@ impl Holder {
         self.done(&Forget { name: name.to_owned() }.into(), &[])
     }
 
+    /// A copy of the descriptor that is kept under a name.
+    ///
+    /// # Errors
+    /// When there is none, the holder is of a version that lends nothing, or the connection breaks.
+    pub fn lend(&mut self, name: &str) -> Result<OwnedFd, Error> {
+        match self.ask(&Lend { name: name.to_owned() }.into(), &[])? {
+            (HolderEvent::Done(_), Some(descriptor)) => Ok(descriptor),
+            (HolderEvent::Failed(failed), _) => Err(Error::Failed(failed)),
+            _ => Err(Error::Unexpected),
+        }
+    }
+
     /// Starts an edge in the place of the one that runs. The descriptors are its program, standard output and standard error.
     ///
     /// # Errors
@@ -91,19 +103,24 @@ impl Holder {
     }
 
     fn done(&mut self, request: &HolderRequest, descriptors: &[BorrowedFd<'_>]) -> Result<(), Error> {
-        match self.ask(request, descriptors)? {
+        match self.ask(request, descriptors)?.0 {
             HolderEvent::Done(_) => Ok(()),
             HolderEvent::Failed(failed) => Err(Error::Failed(failed)),
             HolderEvent::Held(_) => Err(Error::Unexpected),
         }
     }
 
-    fn ask(&mut self, request: &HolderRequest, descriptors: &[BorrowedFd<'_>]) -> Result<HolderEvent, Error> {
+    /// The answer, and the descriptor that has come with it.
+    fn ask(
+        &mut self,
+        request: &HolderRequest,
+        descriptors: &[BorrowedFd<'_>],
+    ) -> Result<(HolderEvent, Option<OwnedFd>), Error> {
         self.last_id = self.last_id.wrapping_add(1).max(1);
         datagram::send(&self.socket, &request.encode(self.last_id)?, descriptors)?;
-        let (bytes, _) = datagram::receive(&self.socket)?.ok_or(Error::Closed)?;
+        let (bytes, mut descriptors) = datagram::receive(&self.socket)?.ok_or(Error::Closed)?;
         match HolderEvent::decode(&bytes)? {
-            (id, event) if id == self.last_id => Ok(event),
+            (id, event) if id == self.last_id => Ok((event, descriptors.pop())),
             _ => Err(Error::Unexpected),
         }
     }

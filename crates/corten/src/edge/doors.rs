@@ -84,6 +84,35 @@ impl Doors {
         Ok(self)
     }
 
+    /// With copies of all that the holder has, so that they outlive it: this is all that another holder needs.
+    ///
+    /// # Errors
+    /// When the holder does not answer.
+    pub(super) fn kept(mut self, holder: &mut Holder) -> anyhow::Result<Self> {
+        let missing = self.names.iter().filter(|name| !self.opened.iter().any(|(opened, _)| opened == *name));
+        for name in missing.cloned().collect::<Vec<_>>() {
+            match holder.lend(&name) {
+                Ok(socket) => self.opened.push((name, socket)),
+                // Of an earlier version; it is the only one that has them, as it was then.
+                Err(Error::Failed(failed)) => tracing::debug!(name, about = failed.about, "the holder lends nothing"),
+                Err(error) => return Err(error).context("the holder"),
+            }
+        }
+        Ok(self)
+    }
+
+    /// The same for a holder that is there by now, or for none.
+    ///
+    /// # Errors
+    /// When there are too many open files, or the holder cannot be asked.
+    pub(super) fn again(&self) -> anyhow::Result<Self> {
+        let copy = |(name, socket): &(String, OwnedFd)| Ok((name.clone(), socket.try_clone()?));
+        let opened = self.opened.iter().map(copy).collect::<std::io::Result<_>>()?;
+        let (names, run_dir) = (self.names.clone(), self.run_dir.clone());
+        let holder = adopt(&run_dir.join("holder.sock"))?;
+        Ok(Self { holder, opened, names, run_dir, http_port: self.http_port, https_port: self.https_port })
+    }
+
     pub fn run_dir(&self) -> &Path {
         &self.run_dir
     }

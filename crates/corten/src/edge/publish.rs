@@ -40,7 +40,7 @@ pub struct FromApi {
 
 /// Writes snapshots and tells the edge of them.
 pub struct Publisher {
-    place: Place,
+    place: Arc<Place>,
     https_port: u16,
     authority: EdgeAuthority,
     clock: Clock,
@@ -50,12 +50,8 @@ pub struct Publisher {
 }
 
 impl Publisher {
-    pub fn new(place: Place, https_port: u16, authority: EdgeAuthority, clock: Clock, random: Random) -> Self {
+    pub fn new(place: Arc<Place>, https_port: u16, authority: EdgeAuthority, clock: Clock, random: Random) -> Self {
         Self { place, https_port, authority, clock, random, generation: 0, self_made: None }
-    }
-
-    pub fn place(&self) -> &Place {
-        &self.place
     }
 
     /// Writes the snapshot.

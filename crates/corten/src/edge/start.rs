@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, chown};
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
+use std::process::Child;
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -19,6 +20,7 @@ use corten_stdx::random::Random;
 use corten_sys::cgroup::Hierarchies;
 
 use super::doors::Doors;
+use super::guard::Guard;
 use super::{CONTROL, DOORS, FOLDER, KEY, LOGS, PROGRAM, USER};
 use crate::datadir::DataDir;
 use crate::files;
@@ -81,10 +83,10 @@ fn make_dir(path: &Path, mode: u32) -> anyhow::Result<()> {
     }
 }
 
-/// Gives the holder what an edge needs, and has it run an edge of this program. Resolves when it serves.
-pub async fn start(doors: Doors, place: &Place, instance: &str, clock: &Clock) -> anyhow::Result<()> {
-    let (mut holder, held) = match doors.holder {
-        Some(found) => found,
+/// Gives the holder what an edge needs, and has it run an edge of this program. Resolves when it serves, with what guards the holder.
+pub async fn start(mut doors: Doors, place: &Place, instance: &str, clock: &Clock) -> anyhow::Result<Guard> {
+    let (mut holder, held, child) = match doors.holder.take() {
+        Some((holder, held)) => (holder, held, None),
         None => spawn(&doors.run_dir)?,
     };
     let keeps = |name: &str| held.names.iter().any(|held| held == name);
@@ -104,6 +106,7 @@ pub async fn start(doors: Doors, place: &Place, instance: &str, clock: &Clock) -
     for name in held.names.iter().filter(is_door).filter(|name| !doors.names.contains(name)) {
         holder.forget(name)?;
     }
+    let guard = Guard::new(&mut holder, child, doors)?;
     let program = File::open("/proc/self/exe").context("this program's own file")?;
     let identity = identity(&program)?;
     if held.pid == 0 || !keeps(&identity) {
@@ -113,17 +116,18 @@ pub async fn start(doors: Doors, place: &Place, instance: &str, clock: &Clock) -
         run(&mut holder, &program, place, instance)?;
         holder.keep(&identity, &[], None)?;
     }
-    until_ready(&mut holder, clock).await
+    until_ready(&mut holder, clock).await?;
+    Ok(guard)
 }
 
-fn spawn(run_dir: &Path) -> anyhow::Result<(Holder, Held)> {
+fn spawn(run_dir: &Path) -> anyhow::Result<(Holder, Held, Option<Child>)> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(run_dir);
     made.with_context(|| format!("the folder {}; run as root", run_dir.display()))?;
     let program = Program::load().context("the holder's program")?;
-    // It is nobody's child for long: it lives on when this process ends, and is never waited for.
-    let (_, mut holder) = Holder::spawn(&program, &run_dir.join("holder.sock")).context("the holder")?;
+    // It lives on when this process ends.
+    let (child, mut holder) = Holder::spawn(&program, &run_dir.join("holder.sock")).context("the holder")?;
     let held = holder.hello()?;
-    Ok((holder, held))
+    Ok((holder, held, Some(child)))
 }
 
 fn control_socket(path: &Path) -> anyhow::Result<UnixListener> {

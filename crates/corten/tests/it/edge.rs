@@ -80,6 +80,39 @@ fn the_edge_outlives_control_and_is_found_again() {
     server.kill();
 }
 
+/// Who has started a process.
+fn parent(pid: u32) -> rustix::process::Pid {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it is there");
+    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)).expect("it has one");
+    rustix::process::Pid::from_raw(parent.parse().expect("a number")).expect("not 0")
+}
+
+#[test]
+fn a_killed_holder_is_replaced_and_nobody_is_refused() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let port = free_port();
+    let ports = ["--http-port", &port.to_string(), "--https-port", "0"].map(str::to_owned);
+    let mut server = Server::start_with(dir.path(), &ports);
+    let ends = Ends(dir.path());
+    // A holder of this control, then one that another has left: both times control has its sockets too.
+    for _ in 0..2 {
+        for _ in 0..2 {
+            let edge = ends.holder().hello().expect("known").pid;
+            rustix::process::kill_process(parent(edge), rustix::process::Signal::KILL).expect("it is there");
+            // Its edge ends with it; one that has ended has no memory, and so no words.
+            let words = format!("/proc/{edge}/cmdline");
+            while std::fs::read(&words).is_ok_and(|words| !words.is_empty()) {
+                std::thread::yield_now();
+            }
+            assert_eq!(status(port), "HTTP/1.1 404 Not Found", "a killed holder");
+            assert_ne!(ends.holder().hello().expect("known").pid, edge);
+        }
+        server.kill();
+        server = Server::start_with(dir.path(), &ports);
+    }
+    server.kill();
+}
+
 #[test]
 fn a_busy_port_names_its_holder_and_the_flag() {
     let dir = tempfile::tempdir().expect("a directory");

@@ -8,7 +8,7 @@ use corten_podspec::{
     Output, ProcessState, Propagation, ReopenLog, Request, Rlimit, Root, Setup, Shutdown, Signal, Start, Step, Symlink,
     Sysctl, Welcome,
 };
-use corten_podspec::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Run};
+use corten_podspec::{Drain, EdgeOrder, End, Forget, Held, HolderEvent, HolderRequest, Keep, Lend, Run};
 
 fn c(text: &str) -> CString {
     CString::new(text).expect("no zero byte")
@@ -150,6 +150,7 @@ pub(crate) fn holder_requests() -> Vec<HolderRequest> {
         Forget { name: "http".to_owned() }.into(),
         run.into(),
         End { drain_ms: 6 }.into(),
+        Lend { name: "http".to_owned() }.into(),
     ]
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use corten_podspec::{Credentials, Run};
-use corten_runtime::{Holder, Program};
+use corten_runtime::{Error, Holder, Program};
 
 use crate::container::{folder, wait_until};
 
@@ -84,6 +84,26 @@ fn what_is_kept_is_known_again() {
     assert_eq!(holder.hello().unwrap().names, ["key"]);
     holder.end(Duration::ZERO).unwrap();
     assert!(child.wait().unwrap().success());
+}
+
+#[test]
+fn a_socket_is_lent_and_outlives_its_holder() {
+    let Some(folder) = folder() else { return };
+    let (mut child, mut holder) = start(folder.path());
+    let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    holder.keep("http", &[], Some(socket.as_fd())).unwrap();
+    holder.keep("key", b"secret", None).unwrap();
+    drop(socket);
+    let lent = std::net::TcpListener::from(holder.lend("http").unwrap());
+    for name in ["key", "nothing"] {
+        let refused = holder.lend(name);
+        assert!(matches!(&refused, Err(Error::Failed(failed)) if failed.errno == 2), "{name}: {refused:?}");
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    std::net::TcpStream::connect(address).expect("it waits to be accepted");
+    assert_eq!(lent.local_addr().unwrap(), address);
 }
 
 #[test]
