@@ -116,7 +116,8 @@ impl Client {
         Ok(Lines { body: incoming.into_body(), rest: Vec::new(), _connection: connection })
     }
 
-    async fn attempt(&mut self, request: &Request) -> Result<Answer> {
+    /// Sends a request once, over the open connection or a new one.
+    pub(crate) async fn attempt(&mut self, request: &Request) -> Result<Answer> {
         let mut connection = match self.connection.take() {
             Some(connection) if !connection.is_closed() => connection,
             _ => self.connect().await?,

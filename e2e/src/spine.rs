@@ -11,6 +11,7 @@ pub(crate) mod faults;
 mod heal;
 mod informer;
 mod interrupted;
+mod kills;
 mod kubectl;
 mod moved;
 mod names;
@@ -52,6 +53,12 @@ pub(crate) struct Arguments {
     /// How often control is killed while pods, routes and DNS have to go on.
     #[arg(long, default_value_t = 200)]
     kills: u32,
+    /// How often anything at all is killed under load.
+    #[arg(long, default_value_t = 12, overrides_with = "random_kills")]
+    random_kills: u32,
+    /// Decides in which order; another one each time if it is not given and there are many kills.
+    #[arg(long)]
+    seed: Option<u64>,
     /// Ends after the first step whose name contains this.
     #[arg(long)]
     focus: Option<String>,
@@ -68,7 +75,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 19] = [
+const STEPS: [&str; 20] = [
     "neighbour",
     "cut-short",
     "up",
@@ -85,6 +92,7 @@ const STEPS: [&str; 19] = [
     "heal",
     "control-kills",
     "edge-kill",
+    "random-kills",
     "rollout",
     "informer",
     MOVED,
@@ -175,6 +183,7 @@ impl Stage {
             "heal" => heal::containers_and_pods(node),
             "control-kills" => self.control_kills().await,
             "edge-kill" => edge::kills(node).await,
+            "random-kills" => self.random_kills().await,
             "rollout" => rollout::nothing_lost(node).await,
             "informer" => node.informer.take().context("it was started").and_then(Informer::finish),
             other => anyhow::bail!("no step is called {other}"),
@@ -195,6 +204,12 @@ impl Stage {
         let (node, arguments) = (&mut self.node, &self.arguments);
         node.informer = Some(Informer::start(&node.kubeconfig(), &client_go(&arguments.programs)?)?);
         heal::control_kills(node, arguments.kills).await
+    }
+
+    async fn random_kills(&mut self) -> Result<()> {
+        let instances: Vec<String> = self.instances.iter().cloned().chain([self.node.instance()?]).collect();
+        let plan = kills::Plan::new(self.arguments.random_kills, self.arguments.seed);
+        kills::everything(&mut self.node, &instances, plan).await
     }
 
     /// The node goes; the neighbour stays as it was, and its pods answer.

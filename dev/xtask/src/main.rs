@@ -22,6 +22,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   check   format, lints and tidy rules; licences, bans and sources of crates
   test    every test of the workspace; says what is missing on this machine and how to get it
   e2e     real clients against Corten; arguments go through (--focus, --help)
+          --faults: 300 random kills of everything under load, about ten minutes; arguments go through (--seed, --random-kills)
   spine   the examples' shop on this machine: kubectl, kills, a rollout under load, the purge; arguments go through (--focus, --help)
   servers several servers in namespaces of this machine: joining, ways between them, a server lost; arguments go through (--focus)
   host    a server that systemd runs: installed, upgraded under load, rebooted; arguments go through (--focus)

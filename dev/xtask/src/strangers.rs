@@ -15,10 +15,18 @@ pub(crate) fn differential(arguments: &[String]) -> Result<()> {
     run("differential", arguments)
 }
 
-/// Real clients against Corten. It takes its own arguments.
+/// Real clients against Corten, or with `--faults` the long run of kills. Each takes its own arguments.
 pub(crate) fn clients(arguments: &[String]) -> Result<()> {
-    run("clients", arguments)
+    match arguments.split_first() {
+        Some((first, rest)) if first == "--faults" => {
+            run("spine", &[FAULTS.map(str::to_owned).as_slice(), rest].concat())
+        }
+        _ => run("clients", arguments),
+    }
 }
+
+/// Everything is killed, at random and under load, beside an instance that must not notice; what comes after it overrides it.
+const FAULTS: [&str; 4] = ["--only", "neighbour,random-kills", "--random-kills", "300"];
 
 /// The examples on this machine, with real tools. It takes its own arguments.
 pub(crate) fn spine(arguments: &[String]) -> Result<()> {

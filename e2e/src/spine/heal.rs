@@ -1,13 +1,12 @@
 //! Kills: of a container, a pod, control at random moments. What may go on has to go on.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use corten_stdx::random::Random;
-use rustix::process::{Pid, Signal, kill_process};
 
+use super::kills::{containers, kill, programs};
 use super::names::{ASKED_ONCE, Askers};
 use super::node::Node;
 use super::shop::{HOSTS, NAMESPACE};
@@ -22,8 +21,8 @@ pub(super) fn containers_and_pods(node: &mut Node) -> Result<()> {
     let name = pod(node, "www")?;
     let object = format!("pod/{name}");
     let uid = node.field(NAMESPACE, &object, "{.metadata.uid}")?;
-    let first = *containers(&uid)?.first().context("the pod has a process")?;
-    kill(first)?;
+    let first = *containers(&programs(&node.instance()?)?, &uid).first().context("the pod has a process")?;
+    kill(first, &[])?;
     let restarts = ["-n", NAMESPACE, "get", &object, "-o", "jsonpath={.status.containerStatuses[0].restartCount}"];
     node.until(&restarts, |count| count == "1")?;
     let ready = ["-n", NAMESPACE, "get", &object, "-o", "jsonpath={.status.containerStatuses[0].ready}"];
@@ -36,36 +35,16 @@ pub(super) fn containers_and_pods(node: &mut Node) -> Result<()> {
     Ok(())
 }
 
-/// Host processes of a pod's containers, by the control group that has its UID. The pod's own process is not one of them.
-fn containers(uid: &str) -> Result<Vec<i32>> {
-    let mut found = Vec::new();
-    for entry in fs::read_dir("/proc")?.flatten() {
-        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else { continue };
-        // A process that ends while we look is none.
-        let Ok(groups) = fs::read_to_string(entry.path().join("cgroup")) else { continue };
-        let Ok(command) = fs::read_to_string(entry.path().join("comm")) else { continue };
-        if groups.contains(uid) && !command.starts_with("corten-pod") {
-            found.push(pid);
-        }
-    }
-    found.sort_unstable();
-    Ok(found)
-}
-
-pub(super) fn kill(pid: i32) -> Result<()> {
-    kill_process(Pid::from_raw(pid).context("a process has an id")?, Signal::KILL).context("kill")
-}
-
 /// What must not change while control is away: every container's id, start and process.
-fn running(node: &Node) -> Result<BTreeMap<String, String>> {
+pub(super) fn running(node: &Node) -> Result<BTreeMap<String, String>> {
     let path = "{range .items[*]}{.metadata.uid} {.status.containerStatuses[*].containerID} \
                 {.status.containerStatuses[*].state.running.startedAt} \
                 {.status.containerStatuses[*].restartCount}{\"\\n\"}{end}";
     let listed = node.kubectl(&["-n", NAMESPACE, "get", "pods", "-o", &format!("jsonpath={path}")])?;
-    let mut found = BTreeMap::new();
+    let (mut found, programs) = (BTreeMap::new(), programs(&node.instance()?)?);
     for line in listed.lines() {
         let (uid, rest) = line.split_once(' ').context("a pod has an identity")?;
-        found.insert(uid.to_owned(), format!("{rest} {:?}", containers(uid)?));
+        found.insert(uid.to_owned(), format!("{rest} {:?}", containers(&programs, uid)));
     }
     Ok(found)
 }

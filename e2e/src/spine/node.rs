@@ -119,15 +119,20 @@ impl Node {
     /// Starts control and waits until it says that everything is ready.
     pub(crate) fn up(&mut self) -> Result<()> {
         self.start()?;
+        self.until_ready()?;
+        let nodes = self.kubectl(&["get", "nodes", "--no-headers"])?;
+        ensure!(nodes.contains(" Ready "), "the node is not ready: {nodes}");
+        Ok(())
+    }
+
+    /// Waits until control, which was started, says that everything is ready.
+    pub(super) fn until_ready(&mut self) -> Result<()> {
         let control = self.control.as_mut().context("started")?;
         wait(LIMIT, || {
             control.check()?;
             Ok(control.output()?.contains("ready in").then_some(()))
         })
-        .with_context(|| format!("corten up does not say `ready in`:\n{}", control.tail().unwrap_or_default()))?;
-        let nodes = self.kubectl(&["get", "nodes", "--no-headers"])?;
-        ensure!(nodes.contains(" Ready "), "the node is not ready: {nodes}");
-        Ok(())
+        .with_context(|| format!("corten up does not say `ready in`:\n{}", control.tail().unwrap_or_default()))
     }
 
     /// Starts control and does not wait.

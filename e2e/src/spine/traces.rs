@@ -1,6 +1,6 @@
 //! What a platform leaves on a machine: links, addresses, routes, rules, mounts, control groups, processes, sockets.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -65,12 +65,47 @@ impl Traces {
 
     /// An error that names what is there now and was not, and what is gone.
     pub(crate) fn compare(&self, now: &Self) -> Result<()> {
-        let left: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
-        let gone: Vec<&str> = self.0.difference(&now.0).map(String::as_str).collect();
+        self.compare_by(now, |line| line)
+    }
+
+    /// The same where processes may have been replaced by others of the same name: their number counts.
+    pub(crate) fn compare_kinds(&self, now: &Self) -> Result<()> {
+        self.compare_by(now, kind)
+    }
+
+    fn compare_by(&self, now: &Self, form: impl Fn(&str) -> &str) -> Result<()> {
+        let [before, after] = [self, now].map(|traces| {
+            let mut counts = BTreeMap::<&str, u32>::new();
+            traces.0.iter().for_each(|line| *counts.entry(form(line)).or_default() += 1);
+            counts
+        });
+        let less = |these: &BTreeMap<&str, u32>, those: &BTreeMap<&str, u32>| -> Vec<String> {
+            let more = these.iter().filter(|(line, count)| those.get(*line) < Some(*count));
+            more.map(|(line, _)| (*line).to_owned()).collect()
+        };
+        let (left, gone) = (less(&after, &before), less(&before, &after));
         ensure!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
         ensure!(gone.is_empty(), "taken away:\n  {}", gone.join("\n  "));
         Ok(())
     }
+}
+
+/// Without what may be another each time: the id of a restarted process, which element of a set is told first, and which of its
+/// Service's endpoints one is.
+fn kind(line: &str) -> &str {
+    if line.starts_with("control group: ") {
+        return line.split(" with ").next().unwrap_or(line);
+    }
+    if line.starts_with("process: ") {
+        return line.rsplit_once(' ').map_or(line, |(name, _)| name);
+    }
+    if let Some(rule) = line.strip_prefix("nft: ") {
+        let rule = rule.trim();
+        let element = rule.strip_prefix("elements = {").unwrap_or(rule).trim_matches([' ', ',', '}']);
+        let endpoint = element.split_once(" . 0x").and_then(|(_, rest)| rest.split_once(" : "));
+        return endpoint.map_or(element, |(_, endpoint)| endpoint);
+    }
+    line
 }
 
 /// Lines of `ip` without times that run.
@@ -119,4 +154,31 @@ fn is_kernels(process: &Path) -> bool {
     let stat = fs::read_to_string(process.join("stat")).unwrap_or_default();
     let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
     parent == Some("2")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_another_each_time_is_no_difference() {
+        let traces = |lines: &[&str]| Traces(lines.iter().map(|line| (*line).to_owned()).collect());
+        let before = traces(&[
+            "process: corten 1",
+            "control group: /g with 1 2",
+            "nft: \t\telements = { 10.96.1.1 . tcp . 80 . 0x00000001 : 10.244.0.9 . 8080,",
+            "nft: \t\t\t     10.96.1.1 . tcp . 80 . 0x00000002 : 10.244.0.8 . 8080 }",
+        ]);
+        let after = [
+            "process: corten 5",
+            "control group: /g with 5",
+            "nft: \t\telements = { 10.96.1.1 . tcp . 80 . 0x00000001 : 10.244.0.8 . 8080,",
+            "nft: \t\t\t     10.96.1.1 . tcp . 80 . 0x00000002 : 10.244.0.9 . 8080 }",
+        ];
+        before.compare_kinds(&traces(&after)).expect("the same");
+        assert!(before.compare(&traces(&after)).is_err());
+        let second = [&after[..], &["process: corten 6"]].concat();
+        assert!(before.compare_kinds(&traces(&second)).is_err(), "a process more");
+        assert!(before.compare_kinds(&traces(&after[..3])).is_err(), "an endpoint less");
+    }
 }

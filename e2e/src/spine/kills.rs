@@ -1,0 +1,275 @@
+//! Kills of everything that may be killed, in a random order, under load: control, the edge, its holder, processes of pods, programs in
+//! containers. No acknowledged write is lost, no request of a replicated application, and in the end nothing is left. The order comes
+//! from a seed, which is printed, so that a run can be repeated.
+//!
+//! One process dies at a time. Before the next one, whoever is to bring the last one back has had the time for it where nobody
+//! else could: a holder is killed only while control is there, and control not before the holder is back, since otherwise nobody has
+//! the sockets.
+
+mod judge;
+mod victims;
+mod writers;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use corten_stdx::random::Random;
+
+use super::heal;
+use super::node::{LIMIT, Node};
+use super::traces::Traces;
+use crate::load::{Load, Running};
+use crate::process::wait;
+pub(super) use judge::{Death, longest_wait, lost};
+pub(super) use victims::{Role, containers, edge, kill, programs};
+use writers::Writers;
+
+const NAMESPACE: &str = "kills";
+const DEPLOYMENT: &str = "deployment/many";
+const HOST: &str = "many.localhost";
+/// A word of its page.
+const WORD: &str = "still here";
+
+/// Who dies, in what proportion; each deck is shuffled, so that everybody has a turn.
+const DECK: [Kind; 12] = [
+    Kind::Control,
+    Kind::Control,
+    Kind::Control,
+    Kind::Edge,
+    Kind::Edge,
+    Kind::Holder,
+    Kind::Pod,
+    Kind::Pod,
+    Kind::Container,
+    Kind::Container,
+    Kind::Container,
+    Kind::Container,
+];
+
+/// A run of more than this is a long one: more pods, and a rollout now and then, which also forgets the pauses of crash loops.
+const SHORT_KILLS_MAX: u32 = 30;
+const REPLICAS_OF_LONG: u32 = 12;
+const DECKS_PER_ROLLOUT: u32 = 2;
+
+/// Between two kills, at most.
+const PAUSE_MS_MAX: u64 = 1200;
+
+/// Pods that have to be ready before another one is struck.
+const READY_MIN: u32 = 4;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Kind {
+    Control,
+    Edge,
+    Holder,
+    Pod,
+    Container,
+}
+
+/// What is wanted of a run.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Plan {
+    kills: u32,
+    seed: u64,
+}
+
+impl Plan {
+    /// Without a seed a short run is the same each time, and a long one another.
+    pub(super) fn new(kills: u32, seed: Option<u64>) -> Self {
+        let seed =
+            seed.unwrap_or_else(|| if kills > SHORT_KILLS_MAX { Random::system().next_u64() % 1_000_000 } else { 4 });
+        Self { kills, seed }
+    }
+}
+
+struct Killer<'a> {
+    node: &'a mut Node,
+    instance: String,
+    random: Random,
+    load: &'a Running,
+    /// Of the edge, which a holder's death is too.
+    deaths: Vec<Death>,
+    /// How often each pod was struck, by UID.
+    struck: BTreeMap<String, u32>,
+    killed: BTreeMap<Kind, u32>,
+    last: Option<Kind>,
+}
+
+pub(super) async fn everything(node: &mut Node, instances: &[String], plan: Plan) -> Result<()> {
+    println!("        {} kills with --seed {}", plan.kills, plan.seed);
+    let before = Traces::take(instances)?;
+    deploy(node, plan)?;
+    let shop = heal::running(node)?;
+    let writers = Writers::start(node, NAMESPACE, plan.seed)?;
+    let load = visitors(node).start();
+    let mut killer = Killer::new(node, &load, plan)?;
+    let killed = killer.run(plan.kills).await;
+    let Killer { deaths, struck, killed: counts, .. } = killer;
+    let report = load.stop().await?;
+    killed.with_context(|| format!("after {counts:?}"))?;
+    let cut = lost(&report, &deaths)?;
+    println!(
+        "        {counts:?}; {} requests, {cut} cut with an edge, slowest {:?}",
+        report.samples.len(),
+        report.slowest()
+    );
+    writers.stop(node).await?;
+    again(node, &struck)?;
+    ensure!(heal::running(node)? == shop, "containers that nobody struck are not what they were: {shop:#?}");
+    node.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=120s"])?;
+    before.compare_kinds(&Traces::take(instances)?)
+}
+
+fn deploy(node: &Node, plan: Plan) -> Result<()> {
+    let file = node.folder().join("kills.yaml");
+    fs::write(&file, include_str!("kills.yaml"))?;
+    node.kubectl(&["apply", "-f", file.to_str().context("a path of text")?])?;
+    if plan.kills > SHORT_KILLS_MAX {
+        let replicas = format!("--replicas={REPLICAS_OF_LONG}");
+        node.kubectl(&["-n", NAMESPACE, "scale", DEPLOYMENT, &replicas])?;
+    }
+    rolled_out(node)
+}
+
+fn rolled_out(node: &Node) -> Result<()> {
+    let limit = format!("--timeout={}s", 3 * LIMIT.as_secs());
+    node.kubectl(&["-n", NAMESPACE, "rollout", "status", DEPLOYMENT, &limit]).map(drop)
+}
+
+fn visitors(node: &Node) -> Load {
+    Load {
+        name: "while everything is killed",
+        address: node.edge(),
+        host: HOST.to_owned(),
+        path: "/".to_owned(),
+        echo: false,
+        expect: WORD.to_owned(),
+        keep_alive: false,
+        connections: 16,
+        requests_per_s: 200,
+    }
+}
+
+/// Everything is ready again by itself, and a container was started again as often as something of its pod was struck, at most.
+fn again(node: &Node, struck: &BTreeMap<String, u32>) -> Result<()> {
+    rolled_out(node)?;
+    let line = "{.metadata.uid} {.status.containerStatuses[*].restartCount}";
+    let path = format!("jsonpath={{range .items[*]}}{line}{{\"\\n\"}}{{end}}");
+    let told = node.kubectl(&["-n", NAMESPACE, "get", "pods", "-o", &path])?;
+    for pod in told.lines() {
+        let mut words = pod.split(' ');
+        let most = words.next().and_then(|uid| struck.get(uid)).copied().unwrap_or_default();
+        let counts: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>().with_context(|| pod.to_owned())?;
+        ensure!(counts.iter().all(|count| *count <= most), "struck {most} times, and started again: {pod}");
+    }
+    Ok(())
+}
+
+impl<'a> Killer<'a> {
+    fn new(node: &'a mut Node, load: &'a Running, plan: Plan) -> Result<Self> {
+        let (instance, random) = (node.instance()?, Random::seeded(plan.seed));
+        let (deaths, struck, killed) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
+        Ok(Self { node, instance, random, load, deaths, struck, killed, last: None })
+    }
+
+    /// So many kills; afterwards control and an edge are there.
+    async fn run(&mut self, kills: u32) -> Result<()> {
+        let mut deck = Vec::new();
+        for number in 0..kills {
+            if deck.is_empty() {
+                deck = self.shuffled();
+                let decks = number / u32::try_from(DECK.len())?;
+                if kills > SHORT_KILLS_MAX && decks % DECKS_PER_ROLLOUT == DECKS_PER_ROLLOUT - 1 {
+                    self.roll().await?;
+                }
+            }
+            tokio::time::sleep(Duration::from_millis(self.random.next_u64() % PAUSE_MS_MAX)).await;
+            let kind = deck.pop().context("it was filled")?;
+            self.strike(kind).with_context(|| format!("kill {number}, of {kind:?}"))?;
+            *self.killed.entry(kind).or_default() += 1;
+            self.last = Some(kind);
+        }
+        self.node.until_ready()?;
+        self.edge().map(drop)
+    }
+
+    fn shuffled(&self) -> Vec<Kind> {
+        let mut deck = DECK.to_vec();
+        deck.sort_by_cached_key(|_| self.random.next_u64());
+        deck
+    }
+
+    /// Begins a rollout; nobody waits for its end.
+    async fn roll(&mut self) -> Result<()> {
+        self.node.until_ready()?;
+        self.node.kubectl(&["-n", NAMESPACE, "rollout", "restart", DEPLOYMENT]).map(drop)
+    }
+
+    fn strike(&mut self, kind: Kind) -> Result<()> {
+        // What is struck right after control is struck while nobody looks; enough were ready before.
+        if self.last != Some(Kind::Control) {
+            self.settle()?;
+        }
+        match kind {
+            Kind::Control => {
+                self.node.kill()?;
+                self.node.start()
+            }
+            Kind::Edge => {
+                let edge = self.edge()?;
+                self.end_edge(edge, &[])
+            }
+            Kind::Holder => {
+                self.node.until_ready()?;
+                let edge = self.edge()?;
+                self.end_edge(victims::parent(edge)?, &[edge])?;
+                self.edge().map(drop)
+            }
+            Kind::Pod | Kind::Container => self.strike_pod(kind),
+        }
+    }
+
+    /// Control is ready, and so are enough pods.
+    fn settle(&mut self) -> Result<()> {
+        self.node.until_ready()?;
+        let ready = ["-n", NAMESPACE, "get", DEPLOYMENT, "-o", "jsonpath={.status.readyReplicas}"];
+        let is_enough = |ready: &str| ready.parse::<u32>().is_ok_and(|ready| ready >= READY_MIN);
+        self.node.until(&ready, is_enough).map(drop)
+    }
+
+    /// The edge's process, when there is one.
+    fn edge(&self) -> Result<i32> {
+        wait(LIMIT, || edge(&self.instance)).context("no edge runs")
+    }
+
+    fn end_edge(&mut self, pid: i32, others: &[i32]) -> Result<()> {
+        let begun = self.load.elapsed();
+        kill(pid, others)?;
+        self.deaths.push(Death { begun, over: self.load.elapsed() });
+        Ok(())
+    }
+
+    /// One of the pods that were struck least.
+    fn strike_pod(&mut self, kind: Kind) -> Result<()> {
+        wait(LIMIT, || {
+            let ours = victims::pods(self.node, NAMESPACE)?;
+            let mut candidates: Vec<(u32, u64, i32, String)> = Vec::new();
+            for (pid, role) in programs(&self.instance)? {
+                let uid = match (kind, role) {
+                    (Kind::Pod, Role::Pod(uid)) | (Kind::Container, Role::Container(uid, true)) => uid,
+                    _ => continue,
+                };
+                if ours.contains(&uid) {
+                    let times = self.struck.get(&uid).copied().unwrap_or_default();
+                    candidates.push((times, self.random.next_u64(), pid, uid));
+                }
+            }
+            let Some((_, _, pid, uid)) = candidates.into_iter().min() else { return Ok(None) };
+            *self.struck.entry(uid).or_default() += 1;
+            Ok(kill(pid, &[])?.then_some(()))
+        })
+        .context("nobody to be struck")
+    }
+}
