@@ -23,6 +23,7 @@ mod rollout;
 mod run;
 mod see;
 mod shop;
+pub(crate) mod story;
 pub(crate) mod traces;
 mod verbs;
 mod volumes;
@@ -94,6 +95,7 @@ const STEPS: [&str; 20] = [
     "edge-kill",
     "random-kills",
     "rollout",
+    "story",
     "informer",
     MOVED,
 ];
@@ -185,6 +187,7 @@ impl Stage {
             "edge-kill" => edge::kills(node).await,
             "random-kills" => self.random_kills().await,
             "rollout" => rollout::nothing_lost(node).await,
+            "story" => story::told(node),
             "informer" => node.informer.take().context("it was started").and_then(Informer::finish),
             other => anyhow::bail!("no step is called {other}"),
         };

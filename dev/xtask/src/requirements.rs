@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 13] = [
+pub(crate) const TEST: [Requirement; 15] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -79,6 +79,18 @@ pub(crate) const TEST: [Requirement; 13] = [
         probe: ("ip", &["-V"]),
         least: None,
         get: "apt-get install -y iproute2",
+    },
+    Requirement {
+        what: "curl (the story's scripts ask for pages by it)",
+        probe: ("curl", &["--version"]),
+        least: None,
+        get: "apt-get install -y curl",
+    },
+    Requirement {
+        what: "openssl (a certificate of the story)",
+        probe: ("openssl", &["version"]),
+        least: None,
+        get: "apt-get install -y openssl",
     },
     Requirement {
         what: "systemd (it runs a server of the tests; here it need not run)",

@@ -1,6 +1,7 @@
 //! Joining, and every way in which it is refused.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -9,6 +10,9 @@ use corten_stdx::clock::Stopwatch;
 use super::Stage;
 use super::further::Further;
 use super::lan::ADDRESS;
+use crate::process::wait;
+use crate::spine::node::LIMIT;
+use crate::spine::story;
 
 /// Two seconds are the aim; a busy machine has more.
 const JOINED_MAX: Duration = Duration::from_secs(20);
@@ -21,15 +25,37 @@ pub(super) fn command(stage: &Stage, more: &[&str]) -> Result<String> {
     Ok(printed.trim().to_owned())
 }
 
-/// Two servers join, each with a token of its own; a used one lets nobody in, and neither does the name of a living server.
+/// Two servers join, each with a token of its own; a used one lets nobody in, and neither does the name of a living server. The second
+/// joins as the story tells it.
 pub(super) fn both(stage: &mut Stage) -> Result<()> {
-    let used = command(stage, &[])?;
-    joined(stage, |stage| &mut stage.second, &used)?;
+    let used = story(stage)?;
     refused(stage, &[&used, "--name", "four"], "token")?;
     let other = command(stage, &[])?;
     refused(stage, &[&other, "--name", "two"], "a server of this name is in the cluster and alive")?;
     let third = command(stage, &[])?;
     joined(stage, |stage| &mut stage.third, &third)
+}
+
+/// The script of the story joins the second server, has pods there, and empties it. Gives the command that it was joined by.
+fn story(stage: &mut Stage) -> Result<String> {
+    let folder = tempfile::tempdir()?;
+    let (tells, told) = (folder.path().join("on-second"), folder.path().join("told"));
+    fs::write(&tells, "#!/bin/sh\necho \"corten $*\" >\"$TOLD.new\" && mv \"$TOLD.new\" \"$TOLD\"\n")?;
+    fs::set_permissions(&tells, fs::Permissions::from_mode(0o755))?;
+    let mut script = story::script(&stage.first, story::SECOND_SERVER)?;
+    script.env("ON_SECOND", &tells).env("TOLD", &told);
+    let mut command = String::new();
+    let said = std::thread::scope(|scope| {
+        let running = scope.spawn(|| story::succeeds(&mut script));
+        wait(LIMIT, || Ok((told.exists() || running.is_finished()).then_some(())))?;
+        if told.exists() {
+            command = fs::read_to_string(&told)?.trim().to_owned();
+            joined(stage, |stage| &mut stage.second, &command)?;
+        }
+        running.join().map_err(|_| anyhow::anyhow!("the script's thread panicked"))?
+    })?;
+    said.lines().filter(|line| line.contains("requests meanwhile")).for_each(|line| println!("        {line}"));
+    Ok(command)
 }
 
 /// A server that was made anew joins under its old name, as soon as the cluster misses the old one: it is the same node with the

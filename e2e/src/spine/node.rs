@@ -84,6 +84,11 @@ impl Node {
         self.grace_s = Some(grace_s);
     }
 
+    /// Where kubectl is.
+    pub(crate) fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     pub(crate) fn program(&self) -> &Path {
         &self.program
     }
