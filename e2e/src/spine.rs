@@ -76,7 +76,7 @@ impl Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 20] = [
+const STEPS: &[&str] = &[
     "neighbour",
     "cut-short",
     "up",
@@ -143,7 +143,7 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let alone = Traces::settled(&[])?;
     let mut stage = Stage { node, neighbour, instances: Vec::new(), alone, beside: None, arguments };
     let mut outcome = Ok(());
-    for name in STEPS {
+    for &name in STEPS {
         if !stage.arguments.wants(name) || name == MOVED {
             continue;
         }
