@@ -61,8 +61,14 @@ impl Store {
         Ok(Space { capacity_bytes, available_bytes: bytes(disk.f_bavail) })
     }
 
-    /// Looks every five minutes, as the kubelet does, until it is told to stop.
+    /// Removes what a crash has left, then looks every five minutes, as the kubelet does, until it is told to stop.
     pub async fn keep_collecting(self, mut stopped: Stopped) {
+        let store = self.clone();
+        match tokio::task::spawn_blocking(move || store.empty_trash()).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::error!(%error, "what a crash has left could not be removed"),
+            Err(error) => tracing::error!(%error, "the removal of what a crash has left ended"),
+        }
         loop {
             tokio::select! {
                 () = stopped.wait() => return,
@@ -85,7 +91,7 @@ impl Store {
     /// Frees what the disk needs. May take seconds.
     pub fn collect(&self, space: &Space) -> Result<Collected, ImageError> {
         match space.wanted_bytes() {
-            0 => Ok(Collected::default()),
+            0 => self.empty_trash().map(|()| Collected::default()),
             wanted_bytes => self.free(wanted_bytes),
         }
     }
