@@ -33,7 +33,9 @@ impl Traces {
             found.extend(text.lines().map(|line| format!("{program}: {}", without_counters(line))));
         }
         let mounts = fs::read_to_string("/proc/self/mountinfo")?;
-        found.extend(mounts.lines().filter_map(|line| line.split(' ').nth(4)).map(|mount| format!("mount: {mount}")));
+        let mounts = mounts.lines().filter_map(|line| line.split(' ').nth(4));
+        let own = mounts.filter(|mount| !is_anothers(mount, instances));
+        found.extend(own.map(|mount| format!("mount: {mount}")));
         for instance in instances {
             groups(Path::new("/sys/fs/cgroup"), &format!("corten-{instance}"), &mut found)?;
             let sockets = Path::new("/run/corten").join(instance);
@@ -88,6 +90,12 @@ impl Traces {
         ensure!(gone.is_empty(), "taken away:\n  {}", gone.join("\n  "));
         Ok(())
     }
+}
+
+/// Whether a mount is of an instance of somebody else on this machine, which may go at any time.
+fn is_anothers(mount: &str, instances: &[String]) -> bool {
+    let instance = mount.strip_prefix("/run/corten/").and_then(|rest| rest.split('/').next());
+    instance.is_some_and(|of| !instances.iter().any(|instance| instance == of)) || mount.starts_with("/run/netns/")
 }
 
 /// Without what may be another each time: the id of a restarted process, which element of a set is told first, and which of its
