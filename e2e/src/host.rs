@@ -1,6 +1,6 @@
 //! A server that systemd runs: this machine's own systemd, as the first process of namespaces of their own. Corten is installed as
 //! its service; control is ended and killed, the program replaced under load by a good one and by bad ones, the server rebooted in
-//! order and by cutting its power, in the middle of a rollout and of an upgrade; last it is uninstalled.
+//! order and by cutting its power, in the middle of a rollout, of an image's pull and of an upgrade; last it is uninstalled.
 //!
 //! What is on its disk (`/etc`, `/var`, `/usr/local`) is in a folder and outlives a reboot. Processes, mounts, `/run`, links, rules and
 //! control groups are the namespaces': they go with them, and each boot has new ones.
@@ -8,6 +8,7 @@
 mod install;
 mod machine;
 mod pretend;
+mod pull;
 mod reboot;
 mod upgrade;
 

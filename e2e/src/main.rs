@@ -11,6 +11,7 @@ mod http;
 mod kubeconfig;
 mod load;
 mod process;
+mod registry;
 mod sandbox;
 mod server;
 mod servers;

@@ -10,6 +10,7 @@ use corten_stdx::clock::Stopwatch;
 use super::install::{settled, starts};
 use super::machine::{CORTEN, DATA, Machine};
 use super::pretend::Fails;
+use super::pull::Pull;
 use super::upgrade::{NEW, running};
 use crate::process::wait;
 use crate::spine::node::LIMIT;
@@ -46,12 +47,15 @@ pub(super) fn in_order(machine: &mut Machine) -> Result<()> {
     Ok(())
 }
 
-/// The power is cut in the middle of a rollout, then of an upgrade.
+/// The power is cut in the middle of a rollout and of a pull, then of an upgrade.
 pub(super) fn power_cuts(machine: &mut Machine) -> Result<()> {
     let before = starts(machine)?;
+    let pull = Pull::begin(machine)?;
     machine.kubectl(&["-n", "app", "set", "env", "deployment/web", "RELEASE=two"])?;
     machine.cut_power()?;
+    pull.is_cut(machine)?;
     again(machine, before)?;
+    pull.ends(machine)?;
     let path = "jsonpath={.items[*].spec.containers[0].env[0].value}";
     let release = machine.kubectl(&["-n", "app", "get", "pods", "-l", "app=web", "-o", path])?;
     ensure!(release == "two two", "the rollout has not come to its end: {release}");

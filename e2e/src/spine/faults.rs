@@ -1,8 +1,6 @@
 //! What goes wrong in a user's hands: images that cannot be had, containers that take what they can get. Each says what
 //! happened where `kubectl describe` shows it, and nobody else notices.
 
-mod registry;
-
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -15,7 +13,7 @@ use super::node::{LIMIT, NAME, Node};
 use super::shop::{HOSTS, NAMESPACE};
 use crate::load::Load;
 use crate::process::wait;
-use registry::Registry;
+use crate::registry::{self, Content, Registry};
 
 /// Where the pods of this step are.
 const FAULTS: &str = "faults";
@@ -29,7 +27,7 @@ const LOG_BYTES_MAX: u64 = (2 * 64 + 5 * 10 + 16) << 20;
 /// All of them.
 pub(super) async fn all(node: &mut Node) -> Result<()> {
     node.kubectl(&["create", "namespace", FAULTS])?;
-    let registry = Registry::start()?;
+    let registry = Registry::start("127.0.0.1:0", unusable()?)?;
     let here = registry::architecture();
     let not_made = format!("is not made for linux/{here}; it has linux/other");
     let unknown = registry.reference("unknown");
@@ -43,6 +41,17 @@ pub(super) async fn all(node: &mut Node) -> Result<()> {
     ignores_sigterm(node, &shell)?;
     node.kubectl(&["delete", "namespace", FAULTS])?;
     Ok(())
+}
+
+/// One image is made for another architecture, and the layer of one is not what its manifest says: an empty archive, which somebody has
+/// changed on the way.
+fn unusable() -> Result<Content> {
+    let (promised, mut sent) = (vec![0; 1024], vec![0; 1024]);
+    sent[1000] = 1;
+    let mut content = Content::default();
+    content.foreign_image("other-architecture")?;
+    content.image("corrupt-layer", &promised, sent)?;
+    Ok(content)
 }
 
 /// An image that cannot be had: the pod waits, says why, and looks again later.
