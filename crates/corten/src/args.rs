@@ -108,6 +108,9 @@ pub struct Up {
     /// How long a node may be silent before its pods are moved, in seconds.
     #[arg(long, value_name = "T", default_value = "20", value_parser = seconds)]
     pub node_grace: Duration,
+    /// Put new pods rather on servers that are seen to use little, besides those where little is asked for.
+    #[arg(long)]
+    pub weigh_use: bool,
     /// Which of the built-in controllers run: `none` leaves them to others, such as upstream's controller manager.
     #[arg(long, value_name = "WHICH", default_value = "all")]
     pub controllers: Controllers,

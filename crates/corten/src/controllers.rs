@@ -30,6 +30,8 @@ pub struct Settings<'a> {
     pub authority_pem: &'a str,
     /// How long a node may be silent.
     pub node_grace: Duration,
+    /// Whether pods go rather where little is really used.
+    pub weighs_use: bool,
     pub pods: PodRange,
     /// The cluster's authority.
     pub signer: Arc<dyn Signer>,
@@ -74,7 +76,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         certificate::sign::controller(&base, settings.signer.clone()),
         certificate::clean::controller(&base),
         token_cleaner::controller(&base),
-        scheduler(inside),
+        scheduler(inside, settings.weighs_use),
         corten_notify::controller(notifying(&base), driver.clone()),
     ];
     let running: Vec<Handle> = controllers.into_iter().map(|controller| controller.run(&driver)).collect();
@@ -103,7 +105,7 @@ fn recorder_of(inside: &Inside) -> RecorderOf {
 }
 
 /// The scheduler reads, binds and tells under its own identity.
-fn scheduler(inside: &Inside) -> Controller {
+fn scheduler(inside: &Inside, weighs_use: bool) -> Controller {
     let client = inside.client(user(SCHEDULER, &[]), "kube-scheduler");
     let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
     let instance = format!("{}-{host}", binder::COMPONENT).into();
@@ -114,5 +116,6 @@ fn scheduler(inside: &Inside) -> Controller {
         client,
         clock: inside.seams.clock.clone(),
         random: inside.seams.random.clone(),
+        weighs_use,
     })
 }

@@ -241,6 +241,7 @@ async fn start_controllers(
     let told = controllers::Settings {
         authority_pem: certificates.authority_pem(),
         node_grace: up.node_grace,
+        weighs_use: up.weigh_use,
         pods: site.ranges.node_source(),
         signer: Arc::new(certificates.signer()?),
     };

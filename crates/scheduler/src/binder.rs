@@ -7,6 +7,7 @@
 mod act;
 mod state;
 mod storage;
+mod usage;
 mod views;
 mod waiting;
 
@@ -54,6 +55,8 @@ pub struct Base {
     pub recorder: Recorder,
     pub clock: Clock,
     pub random: Random,
+    /// Whether pods go rather to nodes that were seen to use little, beside those whose pods have asked for little.
+    pub weighs_use: bool,
 }
 
 struct Binder {
@@ -93,8 +96,12 @@ pub fn controller(base: &Base) -> Controller {
     });
     let (nodes, namespaces) = (of.of::<NodeSeen>(Scope::all(NODES)), of.of::<()>(Scope::metadata(NAMESPACES)));
     let (feeds, of_nodes, of_namespaces) = (binder.clone(), nodes.clone(), namespaces.clone());
+    let measured = base.weighs_use.then(usage::key);
     let controller = Controller::new("scheduler", binder.clone(), reconcile)
-        .begins(move |mark| feeds.follow(mark, &of_nodes, &of_namespaces))
+        .begins(move |mark| {
+            measured.into_iter().for_each(|key| mark.now(key));
+            feeds.follow(mark, &of_nodes, &of_namespaces);
+        })
         .watches_for(&nodes, |_| Vec::new())
         .watches_for(&namespaces, |_| Vec::new())
         .watches_for(&binder.services, |_| Vec::new())
@@ -113,6 +120,9 @@ fn pass() -> Key {
 }
 
 async fn reconcile(binder: Arc<Binder>, key: Key) -> Result<Next, Error> {
+    if key == usage::key() {
+        return Ok(binder.measure().await);
+    }
     if key.kind != POD {
         return Ok(binder.pass());
     }

@@ -29,6 +29,8 @@ pub enum NodeChange {
     /// A node is new or has changed.
     Set(NodeView),
     Removed(Str),
+    /// What a node was seen to use: thousandths of a CPU, and bytes of memory.
+    Used(Str, (i64, i64)),
     /// A namespace is new or has changed; selectors of namespaces look at its labels.
     Namespace(Str, Labels),
     NamespaceRemoved(Str),
@@ -58,8 +60,10 @@ pub struct Snapshot {
     pub(crate) allocatable: Vec<Vec<i64>>,
     pub(crate) requested: Vec<Vec<i64>>,
     /// What pods ask for with a minimum for those that ask for nothing.
-    pub(crate) usual_cpu: Vec<i64>,
-    pub(crate) usual_memory: Vec<i64>,
+    usual_cpu: Vec<i64>,
+    usual_memory: Vec<i64>,
+    /// What a node was seen to use beyond what its pods had asked for at that time; for scores.
+    beyond: Vec<(i64, i64)>,
     pub(crate) pods_max: Vec<i64>,
     pub(crate) ports: Vec<Vec<HostPort>>,
     /// Sizes by image and row.
@@ -91,7 +95,14 @@ impl Snapshot {
             NodeChange::Removed(name) => {
                 if let Some(&node) = self.rows.get(&name) {
                     self.clear_node(node);
+                    self.beyond[node] = (0, 0);
                     self.drop_row(node, &name);
+                }
+            }
+            NodeChange::Used(name, (cpu, memory)) => {
+                if let Some(node) = self.find(&name) {
+                    let beyond = |used: i64, asked: i64| used.saturating_sub(asked).max(0);
+                    self.beyond[node] = (beyond(cpu, self.usual_cpu[node]), beyond(memory, self.usual_memory[node]));
                 }
             }
             NodeChange::Namespace(name, labels) => {
@@ -164,6 +175,12 @@ impl Snapshot {
 
     pub(crate) fn find(&self, name: &str) -> Option<Node> {
         self.rows.get(name).copied().filter(|node| self.nodes[*node].is_some())
+    }
+
+    /// CPU and memory that scores take for used: what pods have asked for, and what else was seen.
+    pub(crate) fn taken(&self, node: Node) -> (i64, i64) {
+        let (cpu, memory) = self.beyond[node];
+        (self.usual_cpu[node].wrapping_add(cpu), self.usual_memory[node].wrapping_add(memory))
     }
 
     pub(crate) fn live(&self) -> impl Iterator<Item = Node> + '_ {
@@ -258,6 +275,7 @@ impl Snapshot {
         self.taints.push(0);
         self.usual_cpu.push(0);
         self.usual_memory.push(0);
+        self.beyond.push((0, 0));
         self.pods_max.push(0);
         self.ports.push(Vec::new());
         self.pods.push(Vec::new());

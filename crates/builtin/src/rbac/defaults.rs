@@ -40,6 +40,11 @@ ClusterRoleBinding corten:nodes-join
 ClusterRoleBinding corten:nodes-renew
   to ClusterRole system:certificates.k8s.io:certificatesigningrequests:selfnodeclient
   for Group system:nodes
+ClusterRole corten:scheduler
+  list nodes in metrics.k8s.io
+ClusterRoleBinding corten:scheduler
+  to ClusterRole corten:scheduler
+  for User system:kube-scheduler
 ClusterRole corten:notifier
   get,list,watch notifiers in corten.dev
   patch notifiers/status in corten.dev

@@ -320,6 +320,31 @@ mod tests {
     }
 
     #[test]
+    fn what_is_measured_counts_until_it_is_measured_no_more() {
+        let mut state = State::new();
+        node(&mut state, "n1", "8");
+        node(&mut state, "n2", "8");
+        let mut uids = 0;
+        let mut placed = |state: &mut State, expected: &str| {
+            uids += 1;
+            let name = format!("p{uids}");
+            state.pod_changed(None, Some(&pod(&name, 0, "100m", "")), 0);
+            assert_eq!(decide(state, 0), format!("{name} to {expected}"));
+            state.pod_changed(Some(&pod(&name, 0, "100m", expected)), None, 0);
+        };
+        let of = |name: &str, cpu| HashMap::from([(name.into(), (cpu, 0))]);
+        for busy in ["n1", "n2", "n1"] {
+            state.measured(&of(busy, 4000));
+            placed(&mut state, if busy == "n1" { "n2" } else { "n1" });
+        }
+        // What pods have asked for is not counted twice.
+        state.pod_changed(None, Some(&pod("asks", 0, "2", "n2")), 0);
+        state.measured(&of("n2", 2000));
+        state.pod_changed(None, Some(&pod("asks-less", 0, "1500m", "n1")), 0);
+        placed(&mut state, "n1");
+    }
+
+    #[test]
     fn a_binding_that_fails_frees_the_room() {
         let mut state = State::new();
         node(&mut state, "n1", "3");

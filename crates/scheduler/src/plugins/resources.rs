@@ -49,13 +49,15 @@ pub(crate) fn held<'a>(snapshot: &'a Snapshot, wants: &'a [Want], pod: &'a Pod) 
     })
 }
 
-/// LeastAllocated: the mean of what is left of CPU and memory, in hundredths.
+/// LeastAllocated: the mean of what is left of CPU and memory, in hundredths. What nodes were seen to use beyond requests counts too,
+/// where somebody has looked.
 pub(crate) fn score_fit(snapshot: &Snapshot, pod: &Pod, nodes: &[Node]) -> Vec<i64> {
     let (cpu, memory) = pod.usual;
     let of = |&node: &Node| {
         let (all_cpu, all_memory) = (snapshot.allocatable[CPU][node], snapshot.allocatable[MEMORY][node]);
-        let left_cpu = left(snapshot.usual_cpu[node].wrapping_add(cpu), all_cpu);
-        let left_memory = left(snapshot.usual_memory[node].wrapping_add(memory), all_memory);
+        let (taken_cpu, taken_memory) = snapshot.taken(node);
+        let left_cpu = left(taken_cpu.wrapping_add(cpu), all_cpu);
+        let left_memory = left(taken_memory.wrapping_add(memory), all_memory);
         match (all_cpu, all_memory) {
             (0, 0) => 0,
             (0, _) => left_memory,

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use corten_apimachinery::selector::LabelSelector;
-use corten_scheduler::{Plugin, Pod, Snapshot, explain, schedule};
+use corten_scheduler::{NodeChange, Plugin, Pod, Snapshot, decode, explain, schedule};
 use serde_json::{Value, json};
 
-use crate::cluster::{asks, merged, node, pod, read, snapshot};
+use crate::cluster::{asks, merged, node, pod, read, snapshot, value};
 
 fn of(snapshot: &Snapshot, pod: &Pod, plugin: Plugin) -> BTreeMap<String, Option<i64>> {
     let verdicts = explain(snapshot, pod).unwrap();
@@ -35,6 +35,29 @@ fn least_allocated_prefers_the_emptier_node() {
     // a: CPU (4 - 3) / 4, memory (8 - 4) / 8; b: (4 - 1) / 4, (8 - 2) / 8.
     check(&cluster, &pod("p", asks("1", "2Gi")), Plugin::NodeResourcesFit, &[("a", Some(37)), ("b", Some(75))]);
     assert_eq!(schedule(&cluster, &read(&pod("p", asks("1", "2Gi"))), 0).unwrap().node, "b");
+}
+
+#[test]
+fn what_a_node_was_seen_to_use_counts_beyond_what_was_asked_for() {
+    let mut cluster = snapshot(&[node("a", json!({})), node("b", json!({}))], &[on("x", "a", asks("2", "2Gi"))]);
+    let small = pod("p", asks("1", "2Gi"));
+    let plugin = Plugin::NodeResourcesFit;
+    // a: less than was asked for changes nothing; b: CPU (4 - 4) / 4, memory (8 - 6) / 8.
+    cluster.apply(NodeChange::Used("a".into(), (1000, 1 << 30)));
+    cluster.apply(NodeChange::Used("b".into(), (3000, 4 << 30)));
+    check(&cluster, &small, plugin, &[("a", Some(37)), ("b", Some(12))]);
+    // Pods that come later count besides; those that are measured with it do not.
+    cluster.assume(&read(&on("y", "b", asks("0", "1Gi"))), "b");
+    check(&cluster, &small, plugin, &[("a", Some(37)), ("b", Some(6))]);
+    cluster.apply(NodeChange::Used("b".into(), (3000, 4 << 30)));
+    check(&cluster, &small, plugin, &[("a", Some(37)), ("b", Some(12))]);
+    // It takes no room away, and is gone with its node.
+    let whole = pod("q", asks("4", "7Gi"));
+    assert_eq!(schedule(&cluster, &read(&whole), 0).unwrap().node, "b");
+    cluster.apply(NodeChange::Removed("b".into()));
+    cluster.apply(NodeChange::Used("b".into(), (3000, 4 << 30)));
+    cluster.apply(NodeChange::Set(decode::node(&value(&node("b", json!({})))).unwrap()));
+    check(&cluster, &small, plugin, &[("a", Some(37)), ("b", Some(68))]);
 }
 
 #[test]
