@@ -73,10 +73,10 @@ pub struct Head {
     pub deleting: bool,
 }
 
-/// An object as it is held.
+/// An object as it is held. All views of an object that are read together share its metadata.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Held<V> {
-    pub head: Head,
+    pub head: Arc<Head>,
     pub view: V,
 }
 
@@ -90,7 +90,7 @@ impl<V> Deref for Held<V> {
 
 impl<V: View> Held<V> {
     pub fn from_object(object: &Value) -> Option<Self> {
-        V::from_object(object).map(|view| Self { head: Head::of(object), view })
+        V::from_object(object).map(|view| Self { head: Arc::new(Head::of(object)), view })
     }
 }
 
@@ -225,8 +225,8 @@ impl<V: View> Cache<V> {
         old
     }
 
-    pub(crate) fn keys(&self) -> BTreeSet<Key> {
-        self.read().objects.keys().cloned().collect()
+    pub(crate) fn keys(&self, to: &mut BTreeSet<Key>) {
+        to.extend(self.read().objects.keys().cloned());
     }
 }
 

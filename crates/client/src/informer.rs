@@ -17,7 +17,7 @@ use corten_stdx::task::{Stopped, Tasks};
 use tokio::sync::watch;
 
 use crate::backoff::Backoff;
-use crate::cache::{Cache, Held, Key, View};
+use crate::cache::{Cache, Head, Held, Key, View};
 use crate::client::{Client, From, Select, WatchEvent};
 use crate::error::Error;
 use crate::resource::Resource;
@@ -186,9 +186,10 @@ impl<V: View> Informer<V> {
 
 /// Where a reflector puts what it reads. Erases the view's type, so that the reflector is compiled once.
 trait Sink: Send + Sync {
-    fn put(&self, object: &Value);
-    fn remove(&self, object: &Value);
-    fn keys(&self) -> BTreeSet<Key>;
+    fn put(&self, key: &Key, head: &Arc<Head>, object: &Value);
+    fn remove(&self, key: &Key, head: &Arc<Head>, object: &Value);
+    /// Adds those that are held.
+    fn keys(&self, to: &mut BTreeSet<Key>);
     /// Takes out what a list no longer had.
     fn drop_key(&self, key: &Key);
     fn came_to(&self, reading: Reading);
@@ -197,27 +198,20 @@ trait Sink: Send + Sync {
 }
 
 impl<V: View> Sink for Informer<V> {
-    fn put(&self, object: &Value) {
-        let key = key_of(object);
-        let held = Held::<V>::from_object(object).map(Arc::new);
-        let unchanged = held.is_some() && {
-            let known = self.0.cache.get(&key.namespace, &key.name);
-            known.zip(held.as_ref()).is_some_and(|(known, held)| {
-                known.head.revision == held.head.revision && known.head.uid == held.head.uid
-            })
-        };
-        if !unchanged {
-            self.change(&key, held);
+    fn put(&self, key: &Key, head: &Arc<Head>, object: &Value) {
+        let known = self.0.cache.get(&key.namespace, &key.name);
+        if known.is_some_and(|known| known.head.revision == head.revision && known.head.uid == head.uid) {
+            return;
         }
+        self.change(key, held::<V>(head, object));
     }
 
-    fn remove(&self, object: &Value) {
-        let key = key_of(object);
+    fn remove(&self, key: &Key, head: &Arc<Head>, object: &Value) {
         // The last object is what is told: it may be newer than the one held.
         if self.0.cache.get(&key.namespace, &key.name).is_some() {
-            let last = Held::<V>::from_object(object).map(Arc::new);
+            let last = held::<V>(head, object);
             let subscribers = self.subscribers();
-            let held = self.0.cache.set(&key, None);
+            let held = self.0.cache.set(key, None);
             let old = last.or(held);
             for tell in subscribers.iter() {
                 tell(&Change { old: old.as_ref(), new: None });
@@ -225,8 +219,8 @@ impl<V: View> Sink for Informer<V> {
         }
     }
 
-    fn keys(&self) -> BTreeSet<Key> {
-        self.0.cache.keys()
+    fn keys(&self, to: &mut BTreeSet<Key>) {
+        self.0.cache.keys(to);
     }
 
     fn drop_key(&self, key: &Key) {
@@ -253,11 +247,11 @@ impl<V: View> Sink for Informer<V> {
     }
 }
 
-fn key_of(object: &Value) -> Key {
-    Key::new(object.str_at(&["metadata", "namespace"]), object.str_at(&["metadata", "name"]))
+fn held<V: View>(head: &Arc<Head>, object: &Value) -> Option<Arc<Held<V>>> {
+    V::from_object(object).map(|view| Arc::new(Held { head: head.clone(), view }))
 }
 
-/// All informers of a process under one identity: a kind is followed once for each view of it. Cheap to clone.
+/// All informers of a process under one identity: a scope is followed once, whatever the number of views of it. Cheap to clone.
 #[derive(Clone)]
 pub struct Informers(Arc<Pool>);
 
@@ -266,63 +260,86 @@ struct Pool {
     clock: Clock,
     random: Random,
     tasks: Tasks,
-    running: Mutex<HashMap<(Scope, TypeId), Running, ahash::RandomState>>,
+    running: Mutex<HashMap<Scope, Running, ahash::RandomState>>,
 }
 
+/// A scope that is followed.
 struct Running {
-    informer: Box<dyn Any + Send>,
-    end: Arc<watch::Sender<bool>>,
+    /// The informers by the type of their view.
+    informers: HashMap<TypeId, Box<dyn Any + Send>, ahash::RandomState>,
+    sinks: watch::Sender<Sinks>,
 }
+
+/// Where a reflector puts what it reads, by the type of the view. Without any it ends.
+type Sinks = HashMap<TypeId, Arc<dyn Sink>, ahash::RandomState>;
 
 impl Informers {
     pub fn new(client: Client, clock: Clock, random: Random, tasks: Tasks) -> Self {
         Self(Arc::new(Pool { client, clock, random, tasks, running: Mutex::default() }))
     }
 
-    /// The informer of a scope, started where there is none.
+    /// The informer of a scope, started where there is none. What other views of the scope hold stays while everything is read
+    /// once more for this one.
     pub fn of<V: View>(&self, scope: Scope) -> Informer<V> {
-        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        let key = (scope.clone(), TypeId::of::<V>());
-        if let Some(known) = running.get(&key).and_then(|known| known.informer.downcast_ref::<Informer<V>>()) {
+        let mut all = self.running();
+        let view = TypeId::of::<V>();
+        let known = all.get(&scope).and_then(|running| running.informers.get(&view));
+        if let Some(known) = known.and_then(|known| known.downcast_ref::<Informer<V>>()) {
             return known.clone();
         }
         let informer = Informer::<V>::idle();
-        let end = Arc::new(watch::Sender::new(false));
+        let sink: Arc<dyn Sink> = Arc::new(informer.clone());
+        let running = all.entry(scope).or_insert_with_key(|scope| self.follow(scope.clone()));
+        running.informers.insert(view, Box::new(informer.clone()));
+        running.sinks.send_modify(|sinks| drop(sinks.insert(view, sink)));
+        informer
+    }
+
+    /// Starts a reflector; it waits for its first sink.
+    fn follow(&self, scope: Scope) -> Running {
+        let (sinks, told) = watch::channel(Sinks::default());
         let reflector = Reflector {
             client: self.0.client.clone(),
             scope,
-            sink: Arc::new(informer.clone()),
+            sinks: Sinks::default(),
             clock: self.0.clock.clone(),
             random: self.0.random.clone(),
             revision: None,
             streaming: true,
         };
-        self.0.tasks.spawn("informer", reflector.run(self.0.tasks.stopped(), end.subscribe()));
-        running.insert(key, Running { informer: Box::new(informer.clone()), end });
-        informer
+        self.0.tasks.spawn("informer", reflector.run(self.0.tasks.stopped(), told));
+        Running { informers: HashMap::default(), sinks }
     }
 
     /// Ends the informer of a scope; those who hold it see what it last had.
     pub fn end<V: View>(&self, scope: &Scope) {
-        let mut running = self.0.running.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(ended) = running.remove(&(scope.clone(), TypeId::of::<V>())) {
-            ended.end.send_replace(true);
+        let mut all = self.running();
+        let Some(running) = all.get_mut(scope) else { return };
+        running.informers.remove(&TypeId::of::<V>());
+        running.sinks.send_modify(|sinks| drop(sinks.remove(&TypeId::of::<V>())));
+        if running.informers.is_empty() {
+            all.remove(scope);
         }
+    }
+
+    fn running(&self) -> MutexGuard<'_, HashMap<Scope, Running, ahash::RandomState>> {
+        self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// Resolves when an informer is ended. That nobody can end it any more, since the pool is gone, is no end of it.
-async fn told(end: &mut watch::Receiver<bool>) {
-    if end.wait_for(|end| *end).await.is_err() {
+/// Resolves when there are other sinks. That nobody can join or end any more, since the pool is gone, is no end of those that
+/// are there.
+async fn told(sinks: &mut watch::Receiver<Sinks>) {
+    if sinks.changed().await.is_err() && !sinks.borrow().is_empty() {
         std::future::pending::<()>().await;
     }
 }
 
-/// Reads a kind into a sink.
+/// Reads a scope into sinks.
 struct Reflector {
     client: Client,
     scope: Scope,
-    sink: Arc<dyn Sink>,
+    sinks: Sinks,
     clock: Clock,
     random: Random,
     /// Up to which nothing is missing; `None` begins anew.
@@ -332,14 +349,22 @@ struct Reflector {
 }
 
 impl Reflector {
-    async fn run(mut self, mut stopped: Stopped, mut end: watch::Receiver<bool>) {
+    async fn run(mut self, mut stopped: Stopped, mut sinks: watch::Receiver<Sinks>) {
         let mut failures = 0;
+        tokio::select! {
+            () = stopped.wait() => return,
+            () = told(&mut sinks) => {}
+        }
         loop {
+            self.join(&sinks.borrow_and_update());
+            if self.sinks.is_empty() {
+                return;
+            }
             let since_ms = self.clock.now_ms();
             let ended = tokio::select! {
                 biased;
                 () = stopped.wait() => return,
-                () = told(&mut end) => return,
+                () = told(&mut sinks) => continue,
                 ended = self.once() => ended,
             };
             if self.clock.now_ms() - since_ms >= HEALTHY_MS {
@@ -355,10 +380,18 @@ impl Reflector {
             };
             tokio::select! {
                 () = stopped.wait() => return,
-                () = told(&mut end) => return,
+                () = told(&mut sinks) => {}
                 () = self.clock.sleep(pause) => {}
             }
         }
+    }
+
+    /// Takes the sinks that there are now. One that is new has to be told everything.
+    fn join(&mut self, sinks: &Sinks) {
+        if sinks.keys().any(|view| !self.sinks.contains_key(view)) {
+            self.revision = None;
+        }
+        self.sinks.clone_from(sinks);
     }
 
     fn learn(&mut self, error: &Error) {
@@ -371,7 +404,7 @@ impl Reflector {
             tracing::info!(%resource, "the server has no streaming lists");
         } else {
             tracing::warn!(%resource, error = %Chain(error), "a watch ended and is begun again");
-            self.sink.came_to(Reading::Failed);
+            self.sinks.values().for_each(|sink| sink.came_to(Reading::Failed));
         }
     }
 
@@ -386,20 +419,21 @@ impl Reflector {
         let (resource, namespace) = (&self.scope.resource, &self.scope.namespace);
         let mut watching = self.client.watch(resource, namespace, &select, from, timeout_s).await?;
         // What an initial list has not shown by its end is gone.
-        let mut unseen = self.revision.is_none().then(|| self.sink.keys());
+        let mut unseen = self.revision.is_none().then(|| self.keys());
         while let Some(event) = watching.next().await? {
             match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    self.sink.put(&object);
+                    let (key, revision) = self.put(&object);
                     match &mut unseen {
-                        Some(unseen) => drop(unseen.remove(&key_of(&object))),
-                        None => self.reached(&object),
+                        Some(unseen) => drop(unseen.remove(&key)),
+                        None => self.reached(revision),
                     }
                 }
                 WatchEvent::Deleted(object) => {
-                    self.sink.remove(&object);
+                    let head = Arc::new(Head::of(&object));
+                    self.sinks.values().for_each(|sink| sink.remove(&head.key(), &head, &object));
                     if unseen.is_none() {
-                        self.reached(&object);
+                        self.reached(head.revision.clone());
                     }
                 }
                 WatchEvent::Bookmark { revision, initial_events_end } => {
@@ -407,8 +441,7 @@ impl Reflector {
                         self.listed(unseen);
                     }
                     if unseen.is_none() {
-                        self.sink.reached(&revision);
-                        self.revision = Some(revision);
+                        self.reached(revision);
                     }
                 }
             }
@@ -418,35 +451,48 @@ impl Reflector {
 
     async fn list(&mut self) -> Result<(), Error> {
         let mut select = Select { limit: PAGE, ..self.select() };
-        let mut unseen = self.sink.keys();
+        let mut unseen = self.keys();
         loop {
             let (resource, namespace) = (&self.scope.resource, &self.scope.namespace);
             let page = self.client.list(resource, namespace, &select).await?;
             for object in &page.items {
-                self.sink.put(object);
-                unseen.remove(&key_of(object));
+                let (key, _) = self.put(object);
+                unseen.remove(&key);
             }
             if page.continue_token.is_empty() {
                 self.listed(unseen);
-                self.sink.reached(&page.revision);
-                self.revision = Some(page.revision);
+                self.reached(page.revision);
                 return Ok(());
             }
             select.continue_token = page.continue_token;
         }
     }
 
-    fn reached(&mut self, object: &Value) {
-        let revision = object.str_at(&["metadata", "resourceVersion"]);
-        self.sink.reached(revision);
-        self.revision = Some(revision.into());
+    /// Gives an object to every sink; returns its key and revision.
+    fn put(&self, object: &Value) -> (Key, Str) {
+        let head = Arc::new(Head::of(object));
+        let key = head.key();
+        self.sinks.values().for_each(|sink| sink.put(&key, &head, object));
+        (key, head.revision.clone())
+    }
+
+    /// What any of the sinks holds.
+    fn keys(&self) -> BTreeSet<Key> {
+        let mut keys = BTreeSet::new();
+        self.sinks.values().for_each(|sink| sink.keys(&mut keys));
+        keys
+    }
+
+    fn reached(&mut self, revision: Str) {
+        self.sinks.values().for_each(|sink| sink.reached(&revision));
+        self.revision = Some(revision);
     }
 
     fn listed(&self, unseen: BTreeSet<Key>) {
-        for key in &unseen {
-            self.sink.drop_key(key);
+        for sink in self.sinks.values() {
+            unseen.iter().for_each(|key| sink.drop_key(key));
+            sink.came_to(Reading::Whole);
         }
-        self.sink.came_to(Reading::Whole);
     }
 
     fn select(&self) -> Select {

@@ -346,7 +346,7 @@ fn has(head: &Head, finalizer: &str) -> bool {
 struct Watched {
     /// Of its owners, in their order.
     standings: Vec<Standing>,
-    dependents: Vec<(Str, Head)>,
+    dependents: Vec<(Str, Arc<Head>)>,
     /// Every cache has held everything once.
     complete: bool,
 }
@@ -397,7 +397,7 @@ fn plan(item: &Head, watched: &Watched) -> Action {
 }
 
 /// An item that is being deleted already.
-fn plan_going(item: &Head, dependents: &[(Str, Head)]) -> Action {
+fn plan_going(item: &Head, dependents: &[(Str, Arc<Head>)]) -> Action {
     if has(item, FINALIZER_ORPHAN) {
         return Action::Orphan;
     }
@@ -434,7 +434,7 @@ mod tests {
     }
 
     fn check(item: &Head, standings: &[Standing], dependents: Vec<Head>, expect: Action) {
-        let dependents = dependents.into_iter().map(|head| (Str::from("things"), head)).collect();
+        let dependents = dependents.into_iter().map(|head| (Str::from("things"), head.into())).collect();
         let watched = Watched { standings: standings.to_vec(), dependents, complete: true };
         assert_eq!(plan(item, &watched), expect, "{item:?}");
     }

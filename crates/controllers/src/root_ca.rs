@@ -45,7 +45,7 @@ pub fn controller(base: &Base, authority_pem: &str) -> Controller {
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     let namespace = ctx.namespaces.cache().get("", &key.name);
     let map = ctx.maps.cache().get(&key.name, NAME);
-    let wanted = plan(namespace.as_deref().map(|held| &held.head), map.as_deref(), &key.name, &ctx.authority_pem);
+    let wanted = plan(namespace.as_deref().map(|held| &*held.head), map.as_deref(), &key.name, &ctx.authority_pem);
     let done = match wanted {
         Plan::Nothing => return Ok(Next::Change),
         Plan::Create(map) => ctx.client.create(&CONFIG_MAPS, &key.name, &map).await,

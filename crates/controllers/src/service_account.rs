@@ -37,7 +37,7 @@ pub fn controller(base: &Base) -> Controller {
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     let namespace = ctx.namespaces.cache().get("", &key.name);
     let account = ctx.accounts.cache().get(&key.name, NAME);
-    if plan(namespace.as_deref().map(|held| &held.head), account.is_some()) {
+    if plan(namespace.as_deref().map(|held| &*held.head), account.is_some()) {
         let account = value!({"kind": "ServiceAccount", "apiVersion": "v1", "metadata": {"name": NAME}});
         match ctx.client.create(&ACCOUNTS, &key.name, &account).await {
             Err(error) if error.is_already_exists() || error.is_namespace_terminating() || error.is_not_found() => {}

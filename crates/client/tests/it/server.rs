@@ -29,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) injected: AtomicUsize,
     /// A kind that cannot be read now; empty for none.
     pub(crate) unreadable: Mutex<&'static str>,
+    /// Watches that were begun.
+    pub(crate) watches: AtomicUsize,
     streaming: bool,
 }
 
@@ -68,6 +70,7 @@ impl Server {
             faults: AtomicBool::new(true),
             injected: AtomicUsize::new(0),
             unreadable: Mutex::default(),
+            watches: AtomicUsize::new(0),
             streaming,
         }))
     }
@@ -137,6 +140,7 @@ impl Server {
     }
 
     fn watch(&self, plural: &str, query: &str) -> Result<StreamBody, Status> {
+        self.0.watches.fetch_add(1, Ordering::SeqCst);
         let has = |text: &str| query.contains(text);
         let mut begin = Vec::new();
         let state = self.0.state.lock().expect("no panic under it");

@@ -1,12 +1,12 @@
 //! A controller keeps so many parts for every thing. Whatever fails on the way, in the end they are what was wanted.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use corten_apimachinery::value;
-use corten_apimachinery::value::Value;
+use corten_apimachinery::value::{Str, Value};
 use corten_client::cache::{Key, View};
 use corten_client::controller::{Controller, Driver, Leadership, Next};
 use corten_client::error::unless_gone;
@@ -148,22 +148,18 @@ async fn run(seed: u64, streaming: bool) {
         .watches_for(&parts, |part| vec![Key::new("", part_of(&part.head.name))])
         .concurrency(3)
         .run(&driver);
+    let mut late = None;
     for step in 0..STEPS_MAX {
         if step < 300 && random.next_u64().is_multiple_of(3) {
             disturb(&server, &random);
         }
         if step == 150 {
             // A late subscriber is told what is there.
-            let seen = seen.clone();
-            parts.subscribe(move |change| {
-                let mut seen = seen.lock().expect("no panic under it");
-                let name = change.held().head.name.clone();
-                if change.new.is_some() {
-                    seen.insert(name)
-                } else {
-                    seen.remove(&name)
-                };
-            });
+            note_names(&parts, seen.clone());
+        }
+        if step == 200 {
+            // Another view of what is followed already.
+            late = Some(informers.of::<Value>(Scope::all(THINGS)));
         }
         if step == 400 {
             server.0.faults.store(false, Ordering::SeqCst);
@@ -179,7 +175,9 @@ async fn run(seed: u64, streaming: bool) {
             && counts(&server) == wanted
             && handle.depth() == (0, 0)
             && *seen.lock().expect("no panic under it") == names
+            && late.as_ref().map(revisions) == Some(revisions(&things))
         {
+            assert_eq!(things.cache().len(), server.objects("things").len(), "seed {seed}: both views are of all");
             assert_eq!(parts.cache().len(), names.len(), "seed {seed}: the cache is what the server has");
             assert!(context.twice.lock().expect("no panic under it").is_empty(), "seed {seed}");
             let metrics = handle.metrics();
@@ -189,6 +187,23 @@ async fn run(seed: u64, streaming: bool) {
         }
     }
     panic!("seed {seed}: not as wanted: {:?}, queue {:?}", counts(&server), handle.depth());
+}
+
+/// Keeps the names of what there is.
+fn note_names(parts: &Informer<()>, seen: Arc<Mutex<BTreeSet<Str>>>) {
+    parts.subscribe(move |change| {
+        let mut seen = seen.lock().expect("no panic under it");
+        let name = change.held().head.name.clone();
+        if change.new.is_some() {
+            seen.insert(name)
+        } else {
+            seen.remove(&name)
+        };
+    });
+}
+
+fn revisions<V: View>(informer: &Informer<V>) -> BTreeSet<Str> {
+    informer.cache().all().iter().map(|held| held.head.revision.clone()).collect()
 }
 
 #[tokio::test]
@@ -211,6 +226,39 @@ async fn an_informer_outlives_its_pool() {
         tokio::task::yield_now().await;
     }
     assert_eq!(things.cache().len(), 1);
+    assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
+}
+
+#[tokio::test]
+async fn all_views_of_a_scope_share_one_watch() {
+    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
+    let server = Server::new(random.clone(), true);
+    server.0.faults.store(false, Ordering::SeqCst);
+    thing(&server, "a", 1);
+    let client = Client::new(Arc::new(server.clone()), "simulation");
+    let informers = Informers::new(client, clock, random, tasks.clone());
+    let (wants, bare) = (informers.of::<Wants>(Scope::all(THINGS)), informers.of::<()>(Scope::all(THINGS)));
+    let watches = || server.0.watches.load(Ordering::SeqCst);
+    tokio::join!(wants.synced(), bare.synced());
+    assert_eq!(watches(), 1);
+    let told = Arc::new(AtomicUsize::new(0));
+    let count = told.clone();
+    wants.subscribe(move |_| {
+        count.fetch_add(1, Ordering::SeqCst);
+    });
+    let late = informers.of::<Value>(Scope::all(THINGS));
+    late.synced().await;
+    assert_eq!((watches(), told.load(Ordering::SeqCst)), (2, 1), "nothing is told twice for the late one");
+    informers.end::<()>(&Scope::all(THINGS));
+    thing(&server, "a", 2);
+    while told.load(Ordering::SeqCst) < 2 {
+        tokio::task::yield_now().await;
+    }
+    let [one, other] =
+        [wants.cache().get("", "a").map(|of| of.head.clone()), late.cache().get("", "a").map(|of| of.head.clone())];
+    assert!(one.zip(other).is_some_and(|(one, other)| Arc::ptr_eq(&one, &other)), "metadata is held once");
+    let ended = bare.cache().get("", "a").expect("it sees what it last had");
+    assert_ne!(ended.head.revision, wants.cache().get("", "a").expect("held").head.revision);
     assert_eq!(tasks.stop(Duration::from_secs(5)).await, 0);
 }
 

@@ -63,7 +63,7 @@ mod tests {
 
     fn held(begins_s: i64, ends_s: i64) -> Held<Certificate> {
         let head = corten_client::cache::Head { namespace: "shop".into(), name: "web".into(), ..Default::default() };
-        Held { head, view: Certificate { begins_s, ends_s, silent_until_s: 0 } }
+        Held { head: head.into(), view: Certificate { begins_s, ends_s, silent_until_s: 0 } }
     }
 
     #[test]
