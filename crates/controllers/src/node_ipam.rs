@@ -1,7 +1,7 @@
 //! Gives every node a range of the cluster's pod addresses (`pkg/controller/nodeipam`). Which ranges are taken follows
 //! from the nodes alone, so nothing is kept anywhere else; one node is looked at at a time.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
@@ -18,14 +18,23 @@ use corten_stdx::clock::Clock;
 use crate::Base;
 use crate::node::NODES;
 
-/// The prefix length of a node's range, unless the cluster's is longer.
-const NODE_PREFIX: u8 = 24;
+/// The longest prefix of a node's range, unless the cluster's is longer.
+const NODE_PREFIX_MAX: u8 = 24;
 
 /// The cluster's range of pod addresses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PodRange {
     pub network: Ipv4Addr,
     pub prefix: u8,
+    /// Of the range of one node.
+    pub node_prefix: u8,
+}
+
+/// The prefix length that gives a node twice as many addresses as it may have pods, so that one is free for a pod whose
+/// forerunner is still ending.
+pub fn node_prefix(pods_max: u16) -> u8 {
+    let bits = (2 * u32::from(pods_max.max(1))).next_power_of_two().trailing_zeros();
+    u8::try_from(32 - bits).unwrap_or_default().min(NODE_PREFIX_MAX)
 }
 
 /// A node's range; empty for none.
@@ -67,7 +76,7 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     if !node.0.is_empty() || node.head.deleting {
         return Ok(Next::Change);
     }
-    let taken = ctx.nodes.cache().all().iter().map(|node| node.0.clone()).collect();
+    let taken = ctx.nodes.cache().all().iter().filter_map(|node| bounds(&node.0)).collect();
     let Some(own) = plan(ctx.range, &taken) else {
         let note = format!("Node {} status is now: CIDRNotAvailable", key.name);
         ctx.recorder.normal(&Reference::of_head("v1", "Node", &node.head), "CIDRNotAvailable", note);
@@ -85,15 +94,22 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     Ok(Next::Change)
 }
 
-/// The first range that is free.
-fn plan(range: PodRange, taken: &BTreeSet<Str>) -> Option<String> {
-    let prefix = NODE_PREFIX.max(range.prefix);
+/// First and last address of a range; none where it is none of IPv4.
+fn bounds(range: &str) -> Option<(u32, u32)> {
+    let (network, prefix) = range.split_once('/')?;
+    let (first, prefix) = (u32::from(network.parse::<Ipv4Addr>().ok()?), prefix.parse::<u32>().ok()?);
+    Some((first, first | u32::MAX.checked_shr(prefix).unwrap_or_default()))
+}
+
+/// The first range that is free, given first and last addresses of those that are not, which may be of another size.
+fn plan(range: PodRange, taken: &BTreeMap<u32, u32>) -> Option<String> {
+    let prefix = range.node_prefix.max(range.prefix);
     let step = 1_u32.checked_shl(32 - u32::from(prefix))?;
     let count = 1_u32.checked_shl(u32::from(prefix - range.prefix))?;
     let first = u32::from(range.network);
-    let ranges = (0..count).map(|number| format!("{}/{prefix}", Ipv4Addr::from(first + number * step)));
-    let mut free = ranges.filter(|own| !taken.contains(own.as_str()));
-    free.next()
+    let mut ranges = (0..count).map(|number| first + number * step);
+    let is_free = |own: &u32| taken.range(..=own + (step - 1)).next_back().is_none_or(|(_, last)| last < own);
+    ranges.find(is_free).map(|own| format!("{}/{prefix}", Ipv4Addr::from(own)))
 }
 
 #[cfg(test)]
@@ -101,9 +117,25 @@ mod tests {
     use super::*;
 
     fn check(prefix: u8, taken: &[&str], expect: Option<&str>) {
-        let range = PodRange { network: Ipv4Addr::new(10, 244, 0, 0), prefix };
-        let taken = taken.iter().map(|own| Str::from(*own)).collect();
+        check_sized(prefix, 24, taken, expect);
+    }
+
+    fn check_sized(prefix: u8, node_prefix: u8, taken: &[&str], expect: Option<&str>) {
+        let range = PodRange { network: Ipv4Addr::new(10, 244, 0, 0), prefix, node_prefix };
+        let taken = taken.iter().filter_map(|own| bounds(own)).collect();
         assert_eq!(plan(range, &taken).as_deref(), expect);
+    }
+
+    #[test]
+    fn ranges_of_another_size_are_not_given_twice() {
+        check_sized(16, 22, &["10.244.0.0/24", "10.244.5.0/24"], Some("10.244.8.0/22"));
+        check_sized(16, 24, &["10.244.0.0/22", "fd00::/64"], Some("10.244.4.0/24"));
+        check_sized(22, 22, &["10.244.3.0/24"], None);
+    }
+
+    #[test]
+    fn a_node_has_twice_the_addresses_of_its_pods() {
+        assert_eq!([1, 110, 128, 129, 300, u16::MAX].map(node_prefix), [24, 24, 24, 23, 22, 15]);
     }
 
     #[test]

@@ -80,6 +80,10 @@ pub struct Node {
     /// How long the node says that it is short of something after it was so last, in seconds.
     #[arg(long, value_name = "T", default_value = "300", value_parser = seconds)]
     pub eviction_pressure_transition_period: Duration,
+    /// How many pods this node may have. The first server's number also gives every node's range of addresses its size, when
+    /// a node enters the cluster: a /24 for up to 128 pods, twice as many addresses as pods beyond.
+    #[arg(long, value_name = "N", default_value = "110", value_parser = clap::value_parser!(u16).range(1..))]
+    pub max_pods: u16,
     /// Where the edge takes plain requests; 0 for nowhere.
     #[arg(long, value_name = "PORT", default_value = "80")]
     pub http_port: u16,

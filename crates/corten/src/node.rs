@@ -33,7 +33,6 @@ use crate::{api, network};
 
 /// The name in the cluster's own zone.
 pub const CLUSTER_DOMAIN: &str = "cluster.local";
-const PODS_MAX: i64 = 110;
 
 /// A node that the API server knows.
 pub struct Registered {
@@ -169,7 +168,7 @@ fn settings(site: &Site<'_>, port: u16) -> Settings {
         cluster_domain: CLUSTER_DOMAIN.to_owned(),
         port,
         version: api::git_version(),
-        pods_max: PODS_MAX,
+        pods_max: site.settings.max_pods.into(),
         pids_of_pod_max: site.settings.pod_pids_limit.get(),
         eviction: eviction::Settings {
             hard: site.settings.eviction_hard.clone(),

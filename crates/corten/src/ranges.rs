@@ -6,7 +6,7 @@ mod others;
 use std::net::Ipv4Addr;
 use std::path::{Path, PathBuf};
 
-use corten_controllers::node_ipam::PodRange;
+use corten_controllers::node_ipam::{self, PodRange};
 use ipnet::Ipv4Net;
 
 use crate::args::{Network, Up};
@@ -106,8 +106,9 @@ impl Ranges {
     }
 
     /// What nodes get their ranges out of.
-    pub fn node_source(&self) -> PodRange {
-        PodRange { network: self.pod.network(), prefix: self.pod.prefix_len() }
+    pub fn node_source(&self, pods_max: u16) -> PodRange {
+        let (network, prefix) = (self.pod.network(), self.pod.prefix_len());
+        PodRange { network, prefix, node_prefix: node_ipam::node_prefix(pods_max) }
     }
 
     fn service_address(&self, offset: u32) -> Ipv4Addr {

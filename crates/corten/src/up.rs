@@ -242,7 +242,7 @@ async fn start_controllers(
         authority_pem: certificates.authority_pem(),
         node_grace: up.node_grace,
         weighs_use: up.weigh_use,
-        pods: site.ranges.node_source(),
+        pods: site.ranges.node_source(site.settings.max_pods),
         signer: Arc::new(certificates.signer()?),
     };
     Ok(controllers::start(inside, &told).await.len())
