@@ -3,9 +3,14 @@
 
 mod api;
 mod census;
+mod crew;
+mod crowd;
 mod edge;
 mod figures;
+mod hollow;
 mod node;
+mod placement;
+mod services;
 
 use std::env;
 use std::path::PathBuf;
@@ -34,6 +39,12 @@ enum What {
     Node(node::Arguments),
     /// Requests through the edge, against nginx.
     Edge(edge::Arguments),
+    /// Control with many nodes and pods: memory, processor, starts.
+    Crowd(crowd::Arguments),
+    /// Pods bound, against upstream's scheduler on the same server.
+    Placement(placement::Arguments),
+    /// Services in the kernel, from the request to the effect.
+    Services(services::Arguments),
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
@@ -42,6 +53,9 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         What::Api(own) => api::run(&corten, &arguments.programs, own).await,
         What::Node(own) => node::run(corten, &arguments.programs, own).await,
         What::Edge(own) => edge::run(&corten, &arguments.programs, own).await,
+        What::Crowd(own) => crowd::run(corten, &arguments.programs, own).await,
+        What::Services(own) => services::run(corten, &arguments.programs, own).await,
+        What::Placement(own) => placement::run(corten, &arguments.programs, own).await,
     }
 }
 

@@ -28,7 +28,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   host    a server that systemd runs: installed, upgraded under load, rebooted; arguments go through (--focus)
   guest   an emulated server with control groups of v2 alone: tests of the runtime, a node from `up` to `purge`
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
-  bench   figures: api, node, edge, runtime or scheduler, with the peer in the same run; arguments go through (--rounds, --help)
+  bench   figures: api, node, edge, crowd, placement, services, runtime, scheduler or table, with the peer in the same run; arguments go through (--rounds, --help)
 ";
 
 fn main() -> ExitCode {

@@ -44,9 +44,10 @@ pub(crate) fn host(arguments: &[String]) -> Result<()> {
 }
 
 /// What the crates measure of themselves.
-const OWN: [(&str, &[&str]); 2] = [
+const OWN: [(&str, &[&str]); 3] = [
     ("runtime", &["-p", "corten-runtime", "--bin", "start-bench"]),
     ("scheduler", &["-p", "corten-scheduler", "--example", "scheduler-load"]),
+    ("table", &["-p", "corten-network", "--example", "services-load"]),
 ];
 
 /// Figures of one part, built for release: `api`, `node`, `edge`, or what a crate measures of itself. The part takes its own
@@ -65,6 +66,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
             requirements::check(&requirements::EDGE_BENCH)?;
             programs(&["kubectl"])?
         }
+        "placement" => programs(&["kubectl", "kube-scheduler"])?,
         _ => programs(&["kubectl"])?,
     };
     step::run(cargo(&["build", "--quiet", "--release", "-p", "corten"]))?;

@@ -93,9 +93,17 @@ pub(super) fn total_kib(pids: impl Iterator<Item = u32>) -> Result<u64> {
 
 /// The proportional set size of a process (`smaps_rollup` in proc(5)).
 pub(super) fn pss_kib(pid: u32) -> Result<u64> {
-    let path = format!("/proc/{pid}/smaps_rollup");
-    let text = fs::read_to_string(&path).with_context(|| format!("cannot read {path}"))?;
-    let line = text.lines().find_map(|line| line.strip_prefix("Pss:")).context("no line Pss:")?;
+    field_kib(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
+/// The most that a process has held at a time (`status` in proc(5)).
+pub(super) fn peak_kib(pid: u32) -> Result<u64> {
+    field_kib(&format!("/proc/{pid}/status"), "VmHWM:")
+}
+
+fn field_kib(path: &str, field: &str) -> Result<u64> {
+    let text = fs::read_to_string(path).with_context(|| format!("cannot read {path}"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(field)).with_context(|| format!("no line {field}"))?;
     Ok(line.trim().trim_end_matches(" kB").parse()?)
 }
 

@@ -12,7 +12,7 @@ use anyhow::{Context as _, Result};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
-use super::census::Group;
+use super::census::{Group, cpu};
 use super::figures::spread;
 use crate::process::wait;
 use crate::sandbox;
@@ -54,6 +54,8 @@ pub(crate) async fn run(corten: PathBuf, programs: &Path, arguments: Arguments) 
     let group = Group::make(&format!("e2e-bench-{}", std::process::id()))?;
     let mut node = Node::new(corten, programs)?;
     let join = format!("echo $$ > {} && exec \"$@\"", group.processes().display());
+    // The burst of the next figure comes while the last one's pods end.
+    node.max_pods((arguments.pods + 20).max(110));
     node.started_by(&["sh", "-c", &join, "sh"]);
     let outcome = figures(&mut node, &group, &arguments).await;
     if let Err(error) = &outcome {
@@ -66,7 +68,10 @@ pub(crate) async fn run(corten: PathBuf, programs: &Path, arguments: Arguments) 
 }
 
 async fn figures(node: &mut Node, group: &Group, arguments: &Arguments) -> Result<()> {
-    println!("| start | ready ms | node Ready | DNS answers | edge answers | as printed |\n|---|---|---|---|---|---|");
+    println!(
+        "| start | ready ms | node Ready | DNS answers | edge answers | as printed | control's processor until then, ms |"
+    );
+    println!("|---|---|---|---|---|---|---|");
     let (mut empty, mut lease) = (Starts::default(), None);
     for _ in 0..arguments.starts {
         node.purge()?;
@@ -93,6 +98,7 @@ struct Starts {
     names: Vec<f64>,
     edge: Vec<f64>,
     printed: Vec<f64>,
+    processor: Vec<f64>,
 }
 
 impl Starts {
@@ -100,6 +106,8 @@ impl Starts {
         let watch = Stopwatch::start();
         node.start()?;
         let seen = ready::watch(node, &watch, lease).await?;
+        let used = cpu([node.control()?.identity().1].into_iter())?;
+        self.processor.push(used.as_secs_f64() * 1e3);
         let [of_node, names, edge] = [seen.node, seen.names, seen.edge].map(|took| took.as_secs_f64() * 1e3);
         self.all.push(of_node.max(names).max(edge));
         self.node.push(of_node);
@@ -110,7 +118,7 @@ impl Starts {
     }
 
     fn row(&self, what: &str) -> String {
-        let columns = [&self.all, &self.node, &self.names, &self.edge, &self.printed];
+        let columns = [&self.all, &self.node, &self.names, &self.edge, &self.printed, &self.processor];
         format!("| {what} | {} |", columns.map(|column| spread(column, 0)).join(" | "))
     }
 }

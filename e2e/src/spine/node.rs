@@ -40,6 +40,8 @@ pub(crate) struct Node {
     grace_s: Option<u32>,
     /// With how little left it ends pods.
     eviction: String,
+    /// How many pods it may have, where it is not the default.
+    max_pods: Option<usize>,
     control: Option<Process>,
     /// Watches from the kills of control on.
     pub(super) informer: Option<Informer>,
@@ -58,6 +60,7 @@ impl Node {
             place,
             grace_s: None,
             eviction: EVICTION.to_owned(),
+            max_pods: None,
             control: None,
             informer: None,
         })
@@ -87,6 +90,11 @@ impl Node {
     /// Where kubectl is.
     pub(crate) fn programs(&self) -> &Path {
         &self.programs
+    }
+
+    /// It may have so many pods.
+    pub(crate) fn max_pods(&mut self, pods: usize) {
+        self.max_pods = Some(pods);
     }
 
     pub(crate) fn program(&self) -> &Path {
@@ -147,6 +155,7 @@ impl Node {
         command.args(words);
         command.arg("up").arg("--data-dir").arg(self.data()).args(&self.place);
         command.args(["--pod-pids-limit", super::faults::POD_PIDS_MAX, "--eviction-hard", &self.eviction]);
+        command.args(self.max_pods.map(|pods| format!("--max-pods={pods}")));
         command.args(self.grace_s.map(|grace_s| format!("--node-grace={grace_s}")));
         self.control = Some(Process::start("corten", &command, self.folder.path())?);
         Ok(())
