@@ -18,7 +18,9 @@ use anyhow::{Context as _, Result, ensure};
 use corten_stdx::random::Random;
 
 use super::heal;
+use super::names::{ASKED_TWICE, Askers};
 use super::node::{LIMIT, Node};
+use super::shop::{HOSTS, NAMESPACE as SHOP};
 use super::traces::Traces;
 use crate::load::{Load, Running};
 use crate::process::wait;
@@ -99,27 +101,31 @@ struct Killer<'a> {
 
 pub(super) async fn everything(node: &mut Node, instances: &[String], plan: Plan) -> Result<()> {
     println!("        {} kills with --seed {}", plan.kills, plan.seed);
-    let before = Traces::take(instances)?;
+    let before = Traces::with_namespaces(instances)?;
     deploy(node, plan)?;
+    let askers = Askers::start(node)?;
     let shop = heal::running(node)?;
     let writers = Writers::start(node, NAMESPACE, plan.seed)?;
-    let load = visitors(node).start();
-    let mut killer = Killer::new(node, &load, plan)?;
+    let (edge, service) = (visitors(node).start(), visitors_of_shop(node)?.start());
+    let mut killer = Killer::new(node, &edge, plan)?;
     let killed = killer.run(plan.kills).await;
     let Killer { deaths, struck, killed: counts, .. } = killer;
-    let report = load.stop().await?;
+    let (edge, service) = (edge.stop().await?, service.stop().await?);
     killed.with_context(|| format!("after {counts:?}"))?;
-    let cut = lost(&report, &deaths)?;
-    println!(
-        "        {counts:?}; {} requests, {cut} cut with an edge, slowest {:?}",
-        report.samples.len(),
-        report.slowest()
-    );
+    let cut = lost(&edge, &deaths)?;
+    service.nothing_lost()?;
+    let (sent, slowest) = (edge.samples.len(), edge.slowest());
+    println!("        {counts:?}; {sent} requests, {cut} cut with an edge, slowest {slowest:.0?}");
+    println!("        {} past the edge, slowest {:.0?}", service.samples.len(), service.slowest());
+    askers.go_on(node, ASKED_TWICE)?;
     writers.stop(node).await?;
     again(node, &struck)?;
     ensure!(heal::running(node)? == shop, "containers that nobody struck are not what they were: {shop:#?}");
+    askers.finish(node)?;
     node.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=120s"])?;
-    before.compare_kinds(&Traces::take(instances)?)
+    let left = || before.nothing_more(&Traces::with_namespaces(instances)?);
+    // The kernel takes a moment to let go of what has ended.
+    wait(LIMIT, || Ok(left().ok())).or_else(|_| left())
 }
 
 fn deploy(node: &Node, plan: Plan) -> Result<()> {
@@ -150,6 +156,14 @@ fn visitors(node: &Node) -> Load {
         connections: 16,
         requests_per_s: 200,
     }
+}
+
+/// Requests for pods that nobody strikes, by their Service's address, which needs no process of ours.
+fn visitors_of_shop(node: &Node) -> Result<Load> {
+    let address = node.field(SHOP, "service/www", "{.spec.clusterIP}:{.spec.ports[0].port}")?;
+    let (name, host, expect) = ("past the edge", HOSTS[0].0.to_owned(), HOSTS[0].1.to_owned());
+    let address = address.parse().with_context(|| format!("the Service's address is {address:?}"))?;
+    Ok(Load { name, address, host, expect, connections: 4, requests_per_s: 60, ..visitors(node) })
 }
 
 /// Everything is ready again by itself, and a container was started again as often as something of its pod was struck, at most.

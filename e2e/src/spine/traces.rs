@@ -65,29 +65,42 @@ impl Traces {
         bail!("this machine does not come to rest")
     }
 
+    /// With the namespaces that processes of these instances are in or keep open.
+    pub(crate) fn with_namespaces(instances: &[String]) -> Result<Self> {
+        let mut found = Self::take(instances)?;
+        let groups: Vec<String> = instances.iter().map(|instance| format!("/corten-{instance}/")).collect();
+        let own = fs::read_link("/proc/self/ns/net")?;
+        for entry in fs::read_dir("/proc")?.flatten() {
+            // One that ends while we look is in none.
+            let Ok(of) = fs::read_to_string(entry.path().join("cgroup")) else { continue };
+            let near = fs::read_link(entry.path().join("ns/net")).is_ok_and(|namespace| namespace == own);
+            let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+            if near && name.trim() == "corten" || groups.iter().any(|group| of.contains(group)) {
+                namespaces(&entry.path(), &mut found.0);
+            }
+        }
+        Ok(found)
+    }
+
     /// An error that names what is there now and was not, and what is gone.
     pub(crate) fn compare(&self, now: &Self) -> Result<()> {
-        self.compare_by(now, |line| line)
-    }
-
-    /// The same where processes may have been replaced by others of the same name: their number counts.
-    pub(crate) fn compare_kinds(&self, now: &Self) -> Result<()> {
-        self.compare_by(now, kind)
-    }
-
-    fn compare_by(&self, now: &Self, form: impl Fn(&str) -> &str) -> Result<()> {
-        let [before, after] = [self, now].map(|traces| {
-            let mut counts = BTreeMap::<&str, u32>::new();
-            traces.0.iter().for_each(|line| *counts.entry(form(line)).or_default() += 1);
-            counts
-        });
-        let less = |these: &BTreeMap<&str, u32>, those: &BTreeMap<&str, u32>| -> Vec<String> {
-            let more = these.iter().filter(|(line, count)| those.get(*line) < Some(*count));
-            more.map(|(line, _)| (*line).to_owned()).collect()
-        };
-        let (left, gone) = (less(&after, &before), less(&before, &after));
+        let left: Vec<&str> = now.0.difference(&self.0).map(String::as_str).collect();
+        let gone: Vec<&str> = self.0.difference(&now.0).map(String::as_str).collect();
         ensure!(left.is_empty(), "left behind:\n  {}", left.join("\n  "));
         ensure!(gone.is_empty(), "taken away:\n  {}", gone.join("\n  "));
+        Ok(())
+    }
+
+    /// An error that names what has come since, where one thing may have been replaced by another of its kind: the number counts.
+    pub(crate) fn nothing_more(&self, now: &Self) -> Result<()> {
+        let [before, after] = [self, now].map(|traces| {
+            let mut counts = BTreeMap::<&str, u32>::new();
+            traces.0.iter().for_each(|line| *counts.entry(kind(line)).or_default() += 1);
+            counts
+        });
+        let more = after.iter().filter(|(line, count)| before.get(*line) < Some(*count));
+        let more: Vec<&str> = more.map(|(line, _)| *line).filter(|line| !is_of_class(line)).collect();
+        ensure!(more.is_empty(), "left behind:\n  {}", more.join("\n  "));
         Ok(())
     }
 }
@@ -104,7 +117,7 @@ fn kind(line: &str) -> &str {
     if line.starts_with("control group: ") {
         return line.split(" with ").next().unwrap_or(line);
     }
-    if line.starts_with("process: ") {
+    if line.starts_with("process: ") || line.starts_with("namespace: ") {
         return line.rsplit_once(' ').map_or(line, |(name, _)| name);
     }
     if let Some(rule) = line.strip_prefix("nft: ") {
@@ -139,6 +152,24 @@ fn group(folder: &Path, found: &mut BTreeSet<String>) -> Result<()> {
         group(&entry.path(), found)?;
     }
     Ok(())
+}
+
+/// Whether it is the group of a quality of service, which stays for the next pod of that.
+fn is_of_class(line: &str) -> bool {
+    line.starts_with("control group: ") && ["/besteffort", "/burstable"].iter().any(|class| line.ends_with(class))
+}
+
+/// As `namespace: net [4026531840]`.
+fn namespaces(process: &Path, found: &mut BTreeSet<String>) {
+    // A process that ends meanwhile has none.
+    let entries = ["ns", "fd"].into_iter().flat_map(|folder| fs::read_dir(process.join(folder)).into_iter().flatten());
+    for link in entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok()) {
+        if let Some((kind, id)) = link.to_string_lossy().split_once(":[")
+            && ["net", "mnt", "pid", "ipc", "uts", "cgroup"].contains(&kind)
+        {
+            found.insert(format!("namespace: {kind} [{id}"));
+        }
+    }
 }
 
 /// Processes in this network namespace or of our programs' names, without this one's.
@@ -183,10 +214,14 @@ mod tests {
             "nft: \t\telements = { 10.96.1.1 . tcp . 80 . 0x00000001 : 10.244.0.8 . 8080,",
             "nft: \t\t\t     10.96.1.1 . tcp . 80 . 0x00000002 : 10.244.0.9 . 8080 }",
         ];
-        before.compare_kinds(&traces(&after)).expect("the same");
+        before.nothing_more(&traces(&after)).expect("the same");
+        before.nothing_more(&traces(&after[..3])).expect("less");
         assert!(before.compare(&traces(&after)).is_err());
         let second = [&after[..], &["process: corten 6"]].concat();
-        assert!(before.compare_kinds(&traces(&second)).is_err(), "a process more");
-        assert!(before.compare_kinds(&traces(&after[..3])).is_err(), "an endpoint less");
+        assert!(before.nothing_more(&traces(&second)).is_err(), "a process more");
+        before.nothing_more(&traces(&["control group: /g/burstable with "])).expect("a class is not a pod");
+        assert!(before.nothing_more(&traces(&["control group: /g/burstable/pod1 with "])).is_err(), "a pod's group");
+        let endpoint = [&after[..], &["nft: 10.96.1.1 . tcp . 80 . 0x00000003 : 10.244.0.7 . 8080 }"]].concat();
+        assert!(before.nothing_more(&traces(&endpoint)).is_err(), "an endpoint more");
     }
 }
