@@ -15,7 +15,7 @@ impl Settings {
     }
 
     pub fn pod_dir(&self, uid: &str) -> PathBuf {
-        self.pods().join(uid).join("node")
+        pod_dir(&self.dir, uid)
     }
 
     /// Volumes that never reach a disk.
@@ -48,12 +48,17 @@ impl Settings {
         if !host.is_empty() {
             return PathBuf::from(host);
         }
-        if in_memory(volume) {
-            self.memory().join(uid).join(name)
-        } else {
-            self.pod_dir(uid).join("volumes").join(name)
-        }
+        if in_memory(volume) { self.memory().join(uid).join(name) } else { disk_volume(&self.dir, uid, name) }
     }
+}
+
+fn pod_dir(data_dir: &Path, uid: &str) -> PathBuf {
+    data_dir.join("pods").join(uid).join("node")
+}
+
+/// What the mounts of a volume show that is neither the host's nor in memory.
+pub(crate) fn disk_volume(data_dir: &Path, uid: &str, name: &str) -> PathBuf {
+    pod_dir(data_dir, uid).join("volumes").join(name)
 }
 
 /// Nothing of the volume may reach a disk.

@@ -10,6 +10,8 @@ pub enum Kind {
     CrashLoop,
     /// A server is lost, or says that it is not ready.
     Node,
+    /// A server is short of memory, disk or processes, and ends pods.
+    Pressure,
     /// A rollout does not come forward within its deadline.
     RolloutFailed,
     /// A rollout is undone: an old form is the wanted one again.
@@ -21,13 +23,21 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Self; 6] =
-        [Self::CrashLoop, Self::Node, Self::RolloutFailed, Self::RolloutUndone, Self::Disk, Self::Certificate];
+    pub const ALL: [Self; 7] = [
+        Self::CrashLoop,
+        Self::Node,
+        Self::Pressure,
+        Self::RolloutFailed,
+        Self::RolloutUndone,
+        Self::Disk,
+        Self::Certificate,
+    ];
 
     pub fn name(self) -> &'static str {
         match self {
             Self::CrashLoop => "CrashLoop",
             Self::Node => "Node",
+            Self::Pressure => "Pressure",
             Self::RolloutFailed => "RolloutFailed",
             Self::RolloutUndone => "RolloutUndone",
             Self::Disk => "Disk",

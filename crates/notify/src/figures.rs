@@ -1,4 +1,4 @@
-//! Asks the servers for their figures, as long as there is a notifier that is told of servers. Asking is all it does: what the
+//! Asks the servers for their figures, as long as there is a notifier: of servers those of everything are told, of volumes others too. Asking is all it does: what the
 //! figures mean is `sight::figures`.
 
 use std::collections::BTreeMap;
@@ -14,8 +14,8 @@ use corten_stats::Stats;
 use corten_stdx::error::Chain;
 
 use crate::controller::{Base, Declared};
-use crate::kind::{EVERYTHING, NOTIFIERS};
-use crate::sight::figures::healths;
+use crate::kind::NOTIFIERS;
+use crate::sight::figures::ailing;
 use crate::sight::nodes::Server;
 
 const NODES: Resource = Resource::new("", "v1", "nodes");
@@ -73,7 +73,7 @@ pub(crate) fn controller(base: &Base, figures: &Figures) -> Controller {
 }
 
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
-    let told: Vec<Key> = ctx.notifiers.cache().in_namespace(EVERYTHING).iter().map(|one| one.head.key()).collect();
+    let told: Vec<Key> = ctx.notifiers.cache().all().iter().map(|one| one.head.key()).collect();
     let Some(node) = ctx.nodes.cache().get("", &key.name) else {
         ctx.figures.said().remove(&key.name);
         return Ok(Next::Change);
@@ -85,10 +85,10 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     match ctx.client.text(&path).await {
         Ok(metrics) => {
             let stats = Stats::parse(&metrics);
-            let now = healths(&stats);
+            let now = ailing(&stats);
             let before = ctx.figures.said().insert(key.name.clone(), stats);
             let mark = ctx.figures.0.notifier.get();
-            if before.as_ref().map(healths) != Some(now) {
+            if before.as_ref().map(ailing) != Some(now) {
                 mark.into_iter().for_each(|mark| told.iter().cloned().for_each(|key| mark.now(key)));
             }
         }

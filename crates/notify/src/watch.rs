@@ -28,8 +28,9 @@ const NODES: Resource = Resource::new("", "v1", "nodes");
 const SECRETS: Resource = Resource::new("", "v1", "secrets");
 const DEPLOYMENTS: Resource = Resource::new("apps", "v1", "deployments");
 const SETS: Resource = Resource::new("apps", "v1", "replicasets");
-/// Further kinds of owners that may be silenced, as subjects name them.
-const OWNERS: [(&str, Resource); 2] = [
+/// Further kinds that may be silenced, as subjects name them.
+const OWNERS: [(&str, Resource); 3] = [
+    ("pvc", Resource::new("", "v1", "persistentvolumeclaims")),
     ("statefulset", Resource::new("apps", "v1", "statefulsets")),
     ("daemonset", Resource::new("apps", "v1", "daemonsets")),
 ];
@@ -41,7 +42,7 @@ pub(crate) struct Watched {
     deployments: Informer<Rollout>,
     forms: Informer<Form>,
     certificates: Informer<Certificate>,
-    owners: [(&'static str, Informer<Silent>); 2],
+    owners: [(&'static str, Informer<Silent>); 3],
     figures: Figures,
 }
 
@@ -61,7 +62,7 @@ impl Watched {
 
     /// Has the notifiers looked at when something changes that they are told of.
     pub(crate) fn bring(&self, controller: Controller, notifiers: &Informer<Declared>) -> Controller {
-        let [first, second] = &self.owners;
+        let [first, second, third] = &self.owners;
         controller
             .watches_view_for(&self.pods, told_of(notifiers))
             .watches_view_for(&self.nodes, told_of(notifiers))
@@ -69,6 +70,7 @@ impl Watched {
             .watches_view_for(&self.forms, told_of(notifiers))
             .watches_view_for(&first.1, told_of(notifiers))
             .watches_view_for(&second.1, told_of(notifiers))
+            .watches_view_for(&third.1, told_of(notifiers))
             .hears_view_for(&self.certificates, told_of(notifiers))
     }
 
@@ -92,8 +94,15 @@ impl Watched {
             sights.blind.push(Kind::Certificate);
             again = Some(again.unwrap_or(i64::MAX).min((now_s + UNREAD_S) * 1000));
         }
+        let is_told = |of: &str| namespace == EVERYTHING || namespace == of;
+        let silent = |subject: &Subject| self.silent_until_s(subject);
+        figures::add_volumes(&self.figures.said(), is_told, silent, &mut sights);
+        let nodes = self.nodes.cache().all();
+        if nodes.iter().any(|node| node.is_ready() && !self.figures.said().contains_key(&node.head.name)) {
+            // It has said nothing of its volumes yet.
+            sights.blind.push(Kind::Disk);
+        }
         if namespace == EVERYTHING {
-            let nodes = self.nodes.cache().all();
             sights.all.extend(nodes::sights(nodes.iter().map(|node| &**node), now_s));
             figures::add(&nodes, &self.figures.said(), &mut sights);
             let started_ms = nodes::next_ms(nodes.iter().map(|node| &**node), now_s);

@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::node::{LIMIT, Node};
 use crate::process::{Process, wait};
 
-const WEBHOOK: &str = include_str!("webhook.py");
+pub(super) const WEBHOOK: &str = include_str!("webhook.py");
 /// The mail server of the notifier's own tests.
 const MAILBOX: &str = include_str!("../../../crates/notify/tests/it/mailbox.py");
 
@@ -55,10 +55,10 @@ const MENDED: &str =
     r#"{"spec":{"template":{"spec":{"containers":[{"name":"app","command":["sh","-c","sleep 100000"]}]}}}}"#;
 
 /// A target that prints what it takes, behind its port.
-struct Target(Process);
+pub(super) struct Target(Process);
 
 impl Target {
-    fn start(node: &Node, name: &'static str, script: &str) -> Result<Self> {
+    pub(super) fn start(node: &Node, name: &'static str, script: &str) -> Result<Self> {
         let file = node.folder().join(format!("{name}.py"));
         fs::write(&file, script)?;
         // Debian's own Python: another one does not know its packages.
@@ -67,7 +67,7 @@ impl Target {
         Ok(Self(Process::start(name, &command, node.folder())?))
     }
 
-    fn port(&mut self) -> Result<String> {
+    pub(super) fn port(&mut self) -> Result<String> {
         wait(LIMIT, || {
             self.0.check()?;
             Ok(self.0.output()?.split_once('\n').map(|(port, _)| port.to_owned()))
@@ -75,7 +75,7 @@ impl Target {
     }
 
     /// What it has taken, each a whole line.
-    fn taken(&self) -> Result<Vec<String>> {
+    pub(super) fn taken(&self) -> Result<Vec<String>> {
         let output = self.0.output()?;
         let whole = output.rfind('\n').map_or("", |end| &output[..end]);
         Ok(whole.lines().skip(1).map(str::to_owned).collect())

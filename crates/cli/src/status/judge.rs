@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use corten_apimachinery::meta::Meta;
-use corten_apimachinery::quantity::Quantity;
+use corten_apimachinery::quantity::{Format, Quantity};
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value::Value;
-use corten_stats::{Enough, Stats};
+use corten_stats::{Claim, Enough, Stats};
 
 use super::read::Cluster;
 use crate::why::finding::{Finding, condition, list};
@@ -112,6 +112,7 @@ pub(super) fn wrong(cluster: &Cluster) -> Vec<Wrong> {
     all.extend(cluster.pods.iter().filter_map(|pod| ill(cluster, pod)));
     all.extend(cluster.services.iter().filter_map(|service| leads_nowhere(cluster, service)));
     all.extend(cluster.claims.iter().filter_map(|claim| unbound(cluster, claim)));
+    all.extend(cluster.claims.iter().filter_map(|claim| fills(cluster, claim)));
     all.extend(cluster.namespaces.iter().filter_map(|namespace| stays(cluster, namespace)));
     all.extend(cluster.notifiers.iter().filter_map(|notifier| undelivered(cluster, notifier)));
     all
@@ -210,6 +211,21 @@ fn unbound(cluster: &Cluster, claim: &Value) -> Option<Wrong> {
     let phase = claim.str_at(&["status", "phase"]);
     let waits = phase == "Lost" || (phase == "Pending" && old);
     waits.then(|| told("pvc", claim, Finding::new(format!("it has no volume ({phase})"))))
+}
+
+/// A volume that fills, with the command that makes it twice as large.
+fn fills(cluster: &Cluster, claim: &Value) -> Option<Wrong> {
+    let (name, namespace) = (Meta::of(claim).name(), Meta::of(claim).namespace());
+    let key = Claim { namespace: namespace.to_owned(), name: name.to_owned() };
+    let mut said = cluster.said.values().filter_map(|said| said.as_ref().ok()?.volumes.get(&key));
+    let room = said.find(|room| room.enough() == Enough::No)?;
+    let fact = format!("its volume is {} % full", room.full_percent());
+    let asked = claim.at(&["spec", "resources", "requests", "storage"]);
+    let asked = asked.and_then(|asked| Quantity::from_value(asked).ok()).map_or(0, |asked| asked.value());
+    let more = Quantity::new(asked.saturating_mul(2), Format::BinarySi);
+    let patch = format!(r#"{{"spec":{{"resources":{{"requests":{{"storage":"{more}"}}}}}}}}"#);
+    let grow = format!("kubectl -n {namespace} patch pvc {name} -p '{patch}'");
+    Some(Wrong { object: format!("pvc/{name} in {namespace}"), finding: Finding::new(fact).then(grow) })
 }
 
 fn stays(cluster: &Cluster, namespace: &Value) -> Option<Wrong> {
@@ -319,6 +335,25 @@ mod tests {
                 "node/one: its certificate is good for 1 days only, and should have been renewed",
             ]
         );
+    }
+
+    #[test]
+    fn a_volume_that_fills_is_told_with_the_way_to_grow_it() {
+        let mut cluster = cluster();
+        let claim = |name: &str| {
+            value!({"metadata": {"name": name, "namespace": "shop"}, "status": {"phase": "Bound"},
+                "spec": {"resources": {"requests": {"storage": "64Mi"}}}})
+        };
+        cluster.claims = vec![claim("full"), claim("roomy"), claim("unused")];
+        let volume = |name: &str, used_bytes| {
+            let claim = Claim { namespace: "shop".to_owned(), name: name.to_owned() };
+            (claim, Room { used_bytes, available_bytes: 1000 - used_bytes })
+        };
+        let volumes = BTreeMap::from([volume("full", 950), volume("roomy", 500)]);
+        cluster.said.insert("one".to_owned(), Ok(Stats { volumes, ..Stats::default() }));
+        assert_eq!(facts(&cluster), ["pvc/full in shop: its volume is 95 % full"]);
+        let grow = r#"kubectl -n shop patch pvc full -p '{"spec":{"resources":{"requests":{"storage":"128Mi"}}}}'"#;
+        assert_eq!(wrong(&cluster)[0].finding.next, [grow]);
     }
 
     #[test]

@@ -1,17 +1,21 @@
 //! What the node tells of its pods: the objects, what they use, and a few counts.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use corten_apimachinery::json;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_runtime::engine::Usage;
-use corten_stats::{Room, Stats};
+use corten_stats::{Claim, Room, Stats};
 
 use super::answer::{Answer, json as as_json, text};
 use super::{Host, PodView, Server};
 use crate::machine::{Disk, Machine};
+use crate::paths::disk_volume;
+use crate::pod::Pod;
+use crate::volumes::claim_name;
 
 /// `/pods`: a list as the API has it.
 pub(super) fn pods(host: &dyn Host) -> Answer {
@@ -98,13 +102,63 @@ pub(super) fn metrics(server: &Server) -> Answer {
     let pods = server.host.pods();
     let running = |pod: &PodView| pod.containers.iter().filter(|container| container.running.is_some()).count();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
-    let room = |disk: Disk| Room { used_bytes: number(disk.used_bytes), available_bytes: number(disk.free_bytes) };
     let stats = Stats {
         running_pods: Some(count(pods.iter().filter(|pod| running(pod) > 0).count())),
         running_containers: Some(count(pods.iter().map(running).sum())),
         certificate_s: server.identity.borrow().ends_s().map(|ends_s| ends_s - server.clock.wall_s()),
         disk: server.machine().map(|machine| room(machine.disk)),
-        volumes: BTreeMap::new(),
+        volumes: claimed(&server.dir, &server.host.objects()),
     };
     text(stats.to_text())
+}
+
+/// How full the claimed volumes of pods are, by their claims: those with a file system of their own, since the others are the
+/// node's disk once more.
+fn claimed(dir: &Path, pods: &[Value]) -> BTreeMap<Claim, Room> {
+    let mut seen = BTreeMap::new();
+    let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev);
+    let Ok(own) = device(dir) else { return seen };
+    for pod in pods.iter().map(Pod) {
+        for volume in pod.spec_list("volumes") {
+            let Some(name) = claim_name(pod, volume) else { continue };
+            let path = disk_volume(dir, pod.uid(), volume.str_at(&["name"]));
+            // It is not there before the pod starts, and after it; and some file systems have no size.
+            if device(&path).is_ok_and(|device| device != own)
+                && let Ok(disk) = Disk::of(&path)
+                && disk.total_bytes > 0
+            {
+                seen.insert(Claim { namespace: pod.namespace().to_owned(), name }, room(disk));
+            }
+        }
+    }
+    seen
+}
+
+fn room(disk: Disk) -> Room {
+    Room { used_bytes: number(disk.used_bytes), available_bytes: number(disk.free_bytes) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn volumes_with_a_size_of_their_own_are_told() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let claim = |name: &str| value!({"name": name, "persistentVolumeClaim": {"claimName": (format!("of-{name}"))}});
+        let volumes = value!([
+            (claim("own")), (claim("same")), (claim("endless")), (claim("none")), {"name": "e", "emptyDir": {}}
+        ]);
+        let pod = value!({"metadata": {"name": "p", "namespace": "shop", "uid": "1"}, "spec": {"volumes": volumes}});
+        for name in ["same", "e"] {
+            std::fs::create_dir_all(disk_volume(dir.path(), "1", name)).expect("a folder");
+        }
+        // As if something were mounted there.
+        for (name, shown) in [("own", "/dev"), ("endless", "/proc")] {
+            std::os::unix::fs::symlink(shown, disk_volume(dir.path(), "1", name)).expect("a link");
+        }
+        let seen = claimed(dir.path(), &[pod]);
+        let names: Vec<_> = seen.keys().map(|claim| (claim.namespace.as_str(), claim.name.as_str())).collect();
+        assert_eq!(names, [("shop", "of-own")]);
+    }
 }

@@ -4,24 +4,45 @@ use std::collections::BTreeMap;
 
 use corten_apimachinery::value::Str;
 use corten_client::cache::Held;
-use corten_stats::{Enough, Stats};
+use corten_stats::{Claim, Enough, Room, Stats};
 
 use super::nodes::Server;
 use crate::fact::{Health, Kind, Sight, Sights, Subject};
 
-/// How it is with a server's disk; this is what changes when there is something to tell.
-fn of_disk(stats: &Stats) -> Health {
-    match stats.disk.map(|disk| disk.enough()) {
-        Some(Enough::No) => Health::Ill,
-        Some(Enough::Barely) => Health::Unsure,
-        Some(Enough::Yes) | None => Health::Well,
+/// How it is with a disk or volume; this is what changes when there is something to tell.
+fn of_room(room: Room) -> Health {
+    match room.enough() {
+        Enough::No => Health::Ill,
+        Enough::Barely => Health::Unsure,
+        Enough::Yes => Health::Well,
     }
 }
 
-/// How it is with everything that a server says.
-pub(crate) fn healths(stats: &Stats) -> [Health; 2] {
-    let certificate = if stats.certificate_warning().is_some() { Health::Ill } else { Health::Well };
-    [of_disk(stats), certificate]
+/// What is not well of everything that a server says: its disk, its certificate, volumes.
+pub(crate) fn ailing(stats: &Stats) -> (Health, bool, Vec<(Claim, Health)>) {
+    let volumes = stats.volumes.iter().map(|(claim, room)| (claim.clone(), of_room(*room)));
+    let volumes = volumes.filter(|(_, health)| *health != Health::Well).collect();
+    (stats.disk.map_or(Health::Well, of_room), stats.certificate_warning().is_some(), volumes)
+}
+
+/// Volumes that fill, of claims in a namespace or everywhere, by what the servers said last on which they are mounted.
+pub(crate) fn add_volumes(
+    said: &BTreeMap<Str, Stats>,
+    is_told: impl Fn(&str) -> bool,
+    silent_until_s: impl Fn(&Subject) -> i64,
+    sights: &mut Sights,
+) {
+    for (claim, room) in said.values().flat_map(|stats| &stats.volumes).filter(|(claim, _)| is_told(&claim.namespace)) {
+        let subject = Subject::new("pvc", claim.namespace.as_str(), claim.name.as_str());
+        let text = format!("its volume is {} % full", room.full_percent());
+        match of_room(*room) {
+            Health::Well => {}
+            health => {
+                let silent_until_s = silent_until_s(&subject);
+                sights.all.push(Sight { silent_until_s, ..Sight::new(Kind::Disk, subject, health, text) });
+            }
+        }
+    }
 }
 
 /// Of each server what it said last; who is ready and has said nothing yet leaves us blind.
@@ -38,9 +59,8 @@ pub(crate) fn add(nodes: &[std::sync::Arc<Held<Server>>], said: &BTreeMap<Str, S
             let sight = Sight::new(kind, subject(), health, text);
             sights.all.push(Sight { silent_until_s: node.silent_until_s(), ..sight });
         };
-        let disk = of_disk(stats);
-        if let Some(room) = stats.disk.filter(|_| disk != Health::Well) {
-            add(Kind::Disk, disk, format!("its disk is {} % full", room.full_percent()));
+        if let Some(room) = stats.disk.filter(|room| of_room(*room) != Health::Well) {
+            add(Kind::Disk, of_room(room), format!("its disk is {} % full", room.full_percent()));
         }
         if let Some(text) = stats.certificate_warning() {
             add(Kind::Certificate, Health::Ill, text);
@@ -82,6 +102,33 @@ mod tests {
         let expected = ["Certificate Ill its certificate is good for 1 days only, and should have been renewed"];
         check("kubelet_certificate_manager_server_ttl_seconds 100000\n", &expected);
         check("", &[]);
+    }
+
+    #[test]
+    fn volumes_that_fill() {
+        let volume = |name: &str, used_bytes| {
+            let claim = Claim { namespace: "shop".to_owned(), name: name.to_owned() };
+            (claim, Room { used_bytes, available_bytes: 1000 - used_bytes })
+        };
+        let stats =
+            |volumes: &[(Claim, Room)]| Stats { volumes: volumes.iter().cloned().collect(), ..Stats::default() };
+        let said = BTreeMap::from([
+            ("one".into(), stats(&[volume("full", 950), volume("roomy", 10)])),
+            ("two".into(), stats(&[volume("nearly", 890)])),
+        ]);
+        let seen = |namespace: &str| {
+            let mut sights = Sights::default();
+            add_volumes(&said, |known| namespace == known, |_| 0, &mut sights);
+            let one = |sight: &Sight| format!("{} {:?} {}", sight.key.subject.text(), sight.health, sight.text);
+            sights.all.iter().map(one).collect::<Vec<_>>()
+        };
+        let both =
+            ["pvc/full in shop Ill its volume is 95 % full", "pvc/nearly in shop Unsure its volume is 89 % full"];
+        assert_eq!(seen("shop"), both);
+        assert_eq!(seen("other"), [""; 0]);
+        let news = |used| ailing(&stats(&[volume("a", used)]));
+        assert_eq!(news(10), news(500), "what stays well is no news");
+        assert_ne!(news(890), news(950));
     }
 
     #[test]

@@ -15,6 +15,8 @@ const STARTUP_S: i64 = 60;
 pub(crate) struct Server {
     /// What is told of it, if it is not ready.
     ill: Option<String>,
+    /// The same of what it is short of.
+    short: Option<String>,
     created_s: i64,
     silent_until_s: i64,
 }
@@ -22,7 +24,7 @@ pub(crate) struct Server {
 impl View for Server {
     fn from_object(node: &Value) -> Option<Self> {
         let created_s = seconds(Meta::of(node).creation_timestamp());
-        Some(Self { ill: ill(node), created_s, silent_until_s: silent_until_s(node) })
+        Some(Self { ill: ill(node), short: short(node), created_s, silent_until_s: silent_until_s(node) })
     }
 }
 
@@ -51,14 +53,25 @@ fn ill(node: &Value) -> Option<String> {
     }
 }
 
+/// What a server says that it is short of. It says so for some minutes after the last sign of it.
+fn short(node: &Value) -> Option<String> {
+    let kinds = [("MemoryPressure", "memory"), ("DiskPressure", "disk"), ("PIDPressure", "processes")];
+    let holds = |kind| condition(node, kind).is_some_and(|one| one.str_at(&["status"]) == "True");
+    let short: Vec<&str> = kinds.into_iter().filter(|(kind, _)| holds(kind)).map(|(_, what)| what).collect();
+    (!short.is_empty()).then(|| format!("it is short of {}, ends pods and takes no more", short.join(" and ")))
+}
+
 pub(crate) fn sights<'a>(nodes: impl Iterator<Item = &'a Held<Server>>, now_s: i64) -> Vec<Sight> {
     let one = |node: &Held<Server>| {
-        let text = node.ill.clone()?;
+        let of = |kind, health, text: &Option<String>| {
+            let subject = Subject::new("node", "", node.head.name.clone());
+            let sight = Sight::new(kind, subject, health, text.clone()?);
+            Some(Sight { silent_until_s: node.silent_until_s, ..sight })
+        };
         let health = if now_s < node.starts_until_s() { Health::Unsure } else { Health::Ill };
-        let subject = Subject::new("node", "", node.head.name.clone());
-        Some(Sight { silent_until_s: node.silent_until_s, ..Sight::new(Kind::Node, subject, health, text) })
+        [of(Kind::Node, health, &node.ill), of(Kind::Pressure, Health::Ill, &node.short)]
     };
-    nodes.filter_map(one).collect()
+    nodes.flat_map(one).flatten().collect()
 }
 
 /// When a server that is not ready has had its time, in Unix milliseconds.
@@ -78,6 +91,23 @@ mod tests {
         let metadata = value!({"name": "two", "creationTimestamp": "1970-01-01T00:00:10Z"});
         let object = value!({"metadata": metadata, "status": {"conditions": [ready]}});
         Held::from_object(&object).expect("a view")
+    }
+
+    #[test]
+    fn a_server_that_is_short_of_something_is_told() {
+        let of = |memory: &str, disk: &str| {
+            let conditions = value!([{"type": "Ready", "status": "True"}, {"type": "MemoryPressure", "status": memory},
+                    {"type": "DiskPressure", "status": disk}]);
+            let node = Held::from_object(&value!({"metadata": {"name": "two"}, "status": {"conditions": conditions}}));
+            let sights = sights([&node.expect("a view")].into_iter(), 0);
+            sights
+                .into_iter()
+                .map(|sight| format!("{:?} {:?} {}", sight.key.kind, sight.health, sight.text))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of("False", "False"), [""; 0]);
+        assert_eq!(of("True", "False"), ["Pressure Ill it is short of memory, ends pods and takes no more"]);
+        assert_eq!(of("True", "True"), ["Pressure Ill it is short of memory and disk, ends pods and takes no more"]);
     }
 
     #[test]
