@@ -23,6 +23,7 @@ mod rollout;
 mod run;
 mod see;
 mod shop;
+mod short;
 pub(crate) mod story;
 pub(crate) mod traces;
 mod verbs;
@@ -89,6 +90,7 @@ const STEPS: &[&str] = &[
     "notify",
     "faults",
     "volumes",
+    "short",
     "database",
     "heal",
     "control-kills",
@@ -181,6 +183,7 @@ impl Stage {
             "notify" => notify::tells(node),
             "faults" => faults::all(node).await,
             "volumes" => volumes::kept(node),
+            "short" => short::of_everything(node),
             "database" => database::keeps_rows(node),
             "heal" => heal::containers_and_pods(node),
             "control-kills" => self.control_kills().await,

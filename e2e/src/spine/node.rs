@@ -72,6 +72,16 @@ impl Node {
         self
     }
 
+    /// Another server of the same programs.
+    pub(super) fn beside(&self, place: &[&'static str]) -> Result<Self> {
+        Ok(Self::new(self.program.clone(), &self.programs)?.at(place))
+    }
+
+    /// It ends pods when less than this is left.
+    pub(super) fn evicts(&mut self, thresholds: &str) {
+        thresholds.clone_into(&mut self.eviction);
+    }
+
     /// From now on its data directory is another one, which is not there yet.
     pub(super) fn move_to(&mut self, data: &'static str) {
         self.data = data;
