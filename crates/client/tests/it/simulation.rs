@@ -213,13 +213,32 @@ async fn everything_converges_whatever_fails() {
     }
 }
 
+/// A server on which nothing fails, and a process of its own clock.
+struct Calm {
+    server: Server,
+    informers: Informers,
+    clock: Clock,
+    tasks: Tasks,
+    driver: Driver,
+}
+
+impl Calm {
+    fn new() -> Self {
+        let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
+        let server = Server::new(random.clone(), true);
+        server.0.faults.store(false, Ordering::SeqCst);
+        let client = Client::new(Arc::new(server.clone()), "simulation");
+        let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
+        let driver = Driver { clock: clock.clone(), random, tasks: tasks.clone(), leadership: Leadership::alone() };
+        Self { server, informers, clock, tasks, driver }
+    }
+}
+
 #[tokio::test]
 async fn an_informer_outlives_its_pool() {
-    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
-    let server = Server::new(random.clone(), true);
-    server.0.faults.store(false, Ordering::SeqCst);
-    let client = Client::new(Arc::new(server.clone()), "simulation");
-    let things = Informers::new(client, clock, random, tasks.clone()).of::<Wants>(Scope::all(THINGS));
+    let Calm { server, informers, tasks, .. } = Calm::new();
+    let things = informers.of::<Wants>(Scope::all(THINGS));
+    drop(informers);
     things.synced().await;
     thing(&server, "a", 1);
     for _ in 0..20 {
@@ -277,14 +296,9 @@ async fn what_is_not_there_when_it_is_looked_for_is_told() {
 
 #[tokio::test]
 async fn what_a_view_does_not_show_is_no_change() {
-    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
-    let server = Server::new(random.clone(), true);
-    server.0.faults.store(false, Ordering::SeqCst);
+    let Calm { server, informers, tasks, driver, .. } = Calm::new();
     thing(&server, "a", 1);
-    let client = Client::new(Arc::new(server.clone()), "simulation");
-    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
     let things = informers.of::<Wants>(Scope::all(THINGS));
-    let driver = Driver { clock, random, tasks: tasks.clone(), leadership: Leadership::alone() };
     let looked = Arc::new(Mutex::new(0));
     let handle = Controller::new("looks", looked.clone(), |looked, _| async move {
         *looked.lock().expect("no panic under it") += 1;
@@ -309,16 +323,11 @@ async fn what_a_view_does_not_show_is_no_change() {
 
 #[tokio::test]
 async fn what_cannot_be_read_holds_up_who_needs_it_and_nobody_who_waits() {
-    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
-    let server = Server::new(random.clone(), true);
-    server.0.faults.store(false, Ordering::SeqCst);
+    let Calm { server, informers, clock, tasks, driver } = Calm::new();
     thing(&server, "a", 1);
     *server.0.unreadable.lock().expect("no panic under it") = "parts";
-    let client = Client::new(Arc::new(server.clone()), "simulation");
-    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
     let things = informers.of::<Wants>(Scope::all(THINGS));
     let parts = informers.of::<Wants>(Scope::all(PARTS));
-    let driver = Driver { clock: clock.clone(), random, tasks: tasks.clone(), leadership: Leadership::alone() };
     let named = |name, begin: fn(Controller, &Informer<Wants>) -> Controller| {
         let looked = Arc::new(Mutex::new(0));
         let controller = Controller::new(name, looked.clone(), |looked, _| async move {
@@ -352,15 +361,11 @@ async fn what_cannot_be_read_holds_up_who_needs_it_and_nobody_who_waits() {
 
 #[tokio::test]
 async fn a_controller_begins_when_it_leads() {
-    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
-    let server = Server::new(random.clone(), true);
-    server.0.faults.store(false, Ordering::SeqCst);
+    let Calm { server, informers, tasks, driver, .. } = Calm::new();
     thing(&server, "a", 1);
-    let client = Client::new(Arc::new(server), "simulation");
-    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
     let things = informers.of::<Wants>(Scope::all(THINGS));
     let (leads, told) = tokio::sync::watch::channel(false);
-    let driver = Driver { clock, random, tasks: tasks.clone(), leadership: Leadership::told_by(told) };
+    let driver = Driver { leadership: Leadership::told_by(told), ..driver };
     let looked = Arc::new(Mutex::new(Vec::new()));
     let handle = Controller::new("looks", looked.clone(), |looked, key| async move {
         looked.lock().expect("no panic under it").push(key.to_string());
@@ -382,14 +387,9 @@ async fn a_controller_begins_when_it_leads() {
 /// What a reconcile waits for may never come once informers have ended.
 #[tokio::test]
 async fn a_reconcile_that_waits_is_cut_off_at_the_end() {
-    let (clock, tasks, random) = (Clock::manual(0), Tasks::new(), Random::seeded(1));
-    let server = Server::new(random.clone(), true);
-    server.0.faults.store(false, Ordering::SeqCst);
+    let Calm { server, informers, clock, tasks, driver } = Calm::new();
     thing(&server, "a", 1);
-    let client = Client::new(Arc::new(server), "simulation");
-    let informers = Informers::new(client, clock.clone(), random.clone(), tasks.clone());
     let things = informers.of::<Wants>(Scope::all(THINGS));
-    let driver = Driver { clock: clock.clone(), random, tasks: tasks.clone(), leadership: Leadership::alone() };
     let begun = Arc::new(tokio::sync::Notify::new());
     let ctx = (begun.clone(), things.clone(), clock);
     Controller::new("waits", Arc::new(ctx), |ctx, _| async move {
