@@ -2,7 +2,19 @@
 
 use std::io;
 
+use tokio::runtime::Builder;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+
+/// From now on neither a terminal that is gone nor a request to end stops this process: what it has begun is to end as a whole.
+pub fn outlive() -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build()?;
+    let _entered = runtime.enter();
+    for kind in [SignalKind::hangup(), SignalKind::interrupt(), SignalKind::terminate()] {
+        // The handler stays when nobody listens to it any more.
+        drop(signal(kind)?);
+    }
+    Ok(())
+}
 
 pub struct Signals {
     terminate: Signal,

@@ -1,5 +1,6 @@
 //! What is asked of systemd, by its own command.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::{Command, Output};
 use std::time::Duration;
 
@@ -56,8 +57,9 @@ impl State {
 
 /// Runs `systemctl` with these words.
 pub(super) fn systemctl(words: &[&str]) -> anyhow::Result<String> {
+    // In a group of its own: what a terminal sends to a group that it leaves behind is not for it.
     let Output { status, stdout, stderr } =
-        Command::new("systemctl").args(words).output().context("systemctl cannot be started")?;
+        Command::new("systemctl").args(words).process_group(0).output().context("systemctl cannot be started")?;
     let said = String::from_utf8_lossy(&stderr);
     ensure!(status.success(), "systemctl {}: {}", words.join(" "), said.trim());
     Ok(String::from_utf8_lossy(&stdout).into_owned())

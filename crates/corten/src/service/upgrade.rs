@@ -18,6 +18,7 @@ use super::systemd::{self, Start, systemctl};
 use super::{program, unit};
 use crate::datadir;
 use crate::files::read_if_there;
+use crate::signals;
 
 #[derive(Debug, Args)]
 pub struct Upgrade {
@@ -52,6 +53,8 @@ pub fn run(settings: &Upgrade) -> anyhow::Result<()> {
         return Err(error);
     }
     println!("{} is replaced by {}", installed.current, candidate.name);
+    // A connection to this server that breaks off now leaves nothing half done.
+    signals::outlive().context("signals")?;
     let watch = Stopwatch::start();
     match installed.try_out(&candidate, settings.timeout) {
         Ok(Start::Ready) => installed.keep(&candidate, &watch),

@@ -62,7 +62,7 @@ impl Host {
     fn files(&self) -> Vec<String> {
         let found = Command::new("find").arg(".").args(["-not", "-type", "d"]).current_dir(self.0.path()).output();
         let text = String::from_utf8(found.expect("find").stdout).expect("text");
-        let own = ["./tools/", "./calls", "./count", "./state", "./started", "./ends", "./new"];
+        let own = ["./tools/", "./calls", "./hangup", "./count", "./state", "./started", "./ends", "./new"];
         let mut files: Vec<String> =
             text.lines().filter(|file| !own.iter().any(|own| file.starts_with(own))).map(str::to_owned).collect();
         files.sort();
@@ -241,6 +241,23 @@ fn a_program_gives_way_to_another_and_comes_back() {
     let programs: Vec<String> = host.files().into_iter().filter(|file| file.contains("/corten-")).collect();
     assert_eq!(programs.len(), 2, "the one in use and the one before it: {programs:?}");
     assert!(!host.at("run/systemd/system/corten.service.d").exists());
+}
+
+#[test]
+fn an_upgrade_whose_terminal_is_gone_ends_as_a_whole() {
+    let host = Host::new();
+    said(host.install(&[]));
+    let first = host.current();
+    fs::write(host.at("hangup"), "").expect("written");
+    for (end, is_used) in [("GOOD", true), ("BAD", false)] {
+        let before = host.current();
+        let output = host.command(&["upgrade"]).arg(host.another(end)).process_group(0).output().expect("it runs");
+        let code = output.status.code();
+        assert_eq!(code, Some(i32::from(!is_used)), "{end}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!((host.current() != before, host.started()), (is_used, host.current()), "{end}");
+        assert!(!host.at("run/systemd/system/corten.service.d").exists(), "{end}: the next start is an ordinary one");
+    }
+    assert_ne!(host.current(), first);
 }
 
 #[test]
