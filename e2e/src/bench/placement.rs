@@ -1,6 +1,7 @@
-//! Corten's scheduler against upstream's, both on the same API server of Corten with hollow nodes, alternately: how long it
-//! takes until all of many pods are bound, from the first request that creates one. Who places a pod is said by the pod.
+//! Corten's scheduler against upstream's, both on the same API server of Corten with hollow nodes, alternately: pods wait when a
+//! scheduler's process starts (which for Corten is all of control), and then all are bound. Who places a pod is said by the pod.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -15,7 +16,7 @@ use tokio::time::{sleep, timeout};
 
 use super::census::cpu;
 use super::crew::Crew;
-use super::figures::{median, spread};
+use super::figures::spread;
 use super::hollow::{Hollow, PLACE};
 use crate::http::{Client, Lines, Request};
 use crate::kubeconfig::Endpoint;
@@ -50,9 +51,8 @@ pub(crate) struct Arguments {
 
 /// What one round took, in seconds.
 struct Round {
-    /// Until the last pod was created.
-    created: f64,
-    /// Until the last pod was seen bound.
+    /// From the start of the scheduler's process until the first pod was seen bound, and the last one.
+    first: f64,
     bound: f64,
     /// Processor of control, and of the scheduler where that is a process of its own.
     control: f64,
@@ -78,13 +78,17 @@ async fn figures(node: &mut Node, programs: &Path, arguments: &Arguments) -> Res
     // What is bound here would be run.
     node.kubectl(&["cordon", NAME])?;
     node.kubectl(&["create", "namespace", "placement"])?;
-    let hollow = Hollow::start(&node.kubeconfig(), arguments.nodes).await?;
+    let mut hollow = Hollow::start(&node.kubeconfig(), arguments.nodes).await?;
     let (mut own, mut other) = (Vec::new(), Vec::new());
     for _ in 0..arguments.rounds {
-        own.push(round(node, arguments, CORTEN, None).await.context("Corten's scheduler")?);
-        let scheduler = upstream(node, programs, arguments.qps)?;
-        let done = round(node, arguments, UPSTREAM, Some(&scheduler)).await;
-        other.push(done.with_context(|| scheduler.tail().unwrap_or_default()).context("kube-scheduler")?);
+        drop(hollow);
+        own.push(corten(node, arguments).await.context("Corten's scheduler")?);
+        hollow = Hollow::again(&node.kubeconfig(), arguments.nodes)?;
+        node.until_ready()?;
+        let mut scheduler = None;
+        let done = upstream(node, programs, arguments, &mut scheduler).await;
+        let said = scheduler.and_then(|scheduler| scheduler.tail().ok()).unwrap_or_default();
+        other.push(done.context(said).context("kube-scheduler")?);
     }
     drop(hollow);
     table(arguments, &own, &other);
@@ -92,51 +96,78 @@ async fn figures(node: &mut Node, programs: &Path, arguments: &Arguments) -> Res
 }
 
 fn table(arguments: &Arguments, own: &[Round], other: &[Round]) {
-    println!("{} pods on {} nodes, created by {} clients", arguments.pods, arguments.nodes, arguments.clients);
+    println!("{} pods that wait, {} nodes", arguments.pods, arguments.nodes);
     println!(
-        "| scheduler | all created, s | all bound, s | pods/s | CPU of control, s | CPU of the scheduler's process, s |"
+        "| scheduler | first bound, s after its start | all bound, s | pods/s from the first | CPU of control, s | CPU of the scheduler's process, s |"
     );
     println!("|---|---|---|---|---|---|");
     for (name, rounds) in [("Corten", own), ("kube-scheduler", other)] {
-        let column = |of: fn(&Round) -> f64| spread(&rounds.iter().map(of).collect::<Vec<f64>>(), 2);
-        let rate = arguments.pods as f64 / median(rounds.iter().map(|round| round.bound));
-        let [created, bound] = [column(|round| round.created), column(|round| round.bound)];
-        let [control, scheduler] = [column(|round| round.control), column(|round| round.scheduler)];
-        println!("| {name} | {created} | {bound} | {rate:.0} | {control} | {scheduler} |");
+        let column = |of: &dyn Fn(&Round) -> f64, digits| spread(&rounds.iter().map(of).collect::<Vec<f64>>(), digits);
+        let [first, bound] = [column(&|round| round.first, 2), column(&|round| round.bound, 2)];
+        let rate = column(&|round| arguments.pods as f64 / (round.bound - round.first), 0);
+        let [control, scheduler] = [column(&|round| round.control, 2), column(&|round| round.scheduler, 2)];
+        println!("| {name} | {first} | {bound} | {rate} | {control} | {scheduler} |");
     }
-    let ratios: Vec<f64> = own.iter().zip(other).map(|(own, other)| other.bound / own.bound).collect();
-    println!("\nAll bound, kube-scheduler's time by Corten's: {} ×.", spread(&ratios, 1));
+    let ratio = |of: fn(&Round) -> f64| {
+        spread(&own.iter().zip(other).map(|(own, other)| of(other) / of(own)).collect::<Vec<f64>>(), 1)
+    };
+    println!("\nAll bound after a start, kube-scheduler's time by Corten's: {} ×;", ratio(|round| round.bound));
+    println!("from the first bound to the last: {} ×.", ratio(|round| round.bound - round.first));
 }
 
-/// Creates pods for a scheduler, waits until all are bound, and takes them away.
-async fn round(node: &mut Node, arguments: &Arguments, name: &str, scheduler: Option<&Process>) -> Result<Round> {
-    let kubeconfig = node.kubeconfig();
-    let client = Client::new(&Endpoint::read(&kubeconfig)?)?;
-    let mut crew = Crew::new(&kubeconfig, arguments.clients)?;
-    // Whoever has placed one has begun.
-    let mut lines = watch(&client).await?;
-    crew.send(vec![pod(name, "first")]).await?;
-    bound(&mut lines, 1).await?;
-    let used = |node: &mut Node| -> Result<(f64, f64)> {
-        let control = cpu([node.control()?.identity().1].into_iter())?;
-        let scheduler = cpu(scheduler.map(|process| process.identity().1).into_iter())?;
-        Ok((control.as_secs_f64(), scheduler.as_secs_f64()))
-    };
-    let before = used(node)?;
-    let pods = (0..arguments.pods).map(|number| pod(name, &number.to_string())).collect();
+/// Control is started without controllers, so that pods wait, and then with them.
+async fn corten(node: &mut Node, arguments: &Arguments) -> Result<Round> {
+    node.kill()?;
+    node.controllers("none");
+    node.start()?;
+    node.until_ready()?;
+    create(node, arguments, CORTEN).await?;
+    node.kill()?;
+    node.controllers("all");
     let since = Stopwatch::start();
-    let create = async {
-        crew.send(pods).await?;
-        Ok::<f64, anyhow::Error>(since.elapsed().as_secs_f64())
+    node.start()?;
+    let client = Client::new(&Endpoint::read(&node.kubeconfig())?)?;
+    let mut lines = loop {
+        node.control()?.check()?;
+        match watch(&client).await {
+            Ok(lines) => break lines,
+            Err(error) => ensure!(since.elapsed() < LIMIT, "no API: {error:#}"),
+        }
+        sleep(Duration::from_millis(2)).await;
     };
-    let see = async {
-        bound(&mut lines, arguments.pods).await?;
-        Ok::<f64, anyhow::Error>(since.elapsed().as_secs_f64())
-    };
-    let (created, bound) = tokio::try_join!(create, see)?;
-    let after = used(node)?;
+    let (first, bound) = bound(&mut lines, arguments.pods, &since).await?;
+    let control = used(node.control()?)?;
     remove(client).await?;
-    Ok(Round { created, bound, control: after.0 - before.0, scheduler: after.1 - before.1 })
+    Ok(Round { first, bound, control, scheduler: 0.0 })
+}
+
+async fn upstream(
+    node: &mut Node,
+    programs: &Path,
+    arguments: &Arguments,
+    started: &mut Option<Process>,
+) -> Result<Round> {
+    create(node, arguments, UPSTREAM).await?;
+    let client = Client::new(&Endpoint::read(&node.kubeconfig())?)?;
+    let mut lines = watch(&client).await?;
+    let before = used(node.control()?)?;
+    let since = Stopwatch::start();
+    let scheduler = started.insert(kube_scheduler(node, programs, arguments.qps)?);
+    let (first, bound) = bound(&mut lines, arguments.pods, &since).await?;
+    let (control, scheduler) = (used(node.control()?)? - before, used(scheduler)?);
+    remove(client).await?;
+    Ok(Round { first, bound, control, scheduler })
+}
+
+/// Processor that a process has used, in seconds.
+fn used(process: &Process) -> Result<f64> {
+    Ok(cpu([process.identity().1].into_iter())?.as_secs_f64())
+}
+
+/// Creates pods for a scheduler that is not there.
+async fn create(node: &Node, arguments: &Arguments, scheduler: &str) -> Result<()> {
+    let pods = (0..arguments.pods).map(|number| pod(scheduler, &number.to_string())).collect();
+    Crew::new(&node.kubeconfig(), arguments.clients)?.send(pods).await
 }
 
 fn pod(scheduler: &str, name: &str) -> Request {
@@ -152,7 +183,7 @@ fn pod(scheduler: &str, name: &str) -> Request {
 }
 
 /// Upstream's scheduler under a name of its own, with its own defaults but for its allowance of requests.
-fn upstream(node: &Node, programs: &Path, qps: u32) -> Result<Process> {
+fn kube_scheduler(node: &Node, programs: &Path, qps: u32) -> Result<Process> {
     let kubeconfig = node.kubeconfig().display().to_string();
     let settings = json!({
         "apiVersion": "kubescheduler.config.k8s.io/v1", "kind": "KubeSchedulerConfiguration",
@@ -171,7 +202,7 @@ fn upstream(node: &Node, programs: &Path, qps: u32) -> Result<Process> {
     Process::start("kube-scheduler", &command, node.folder())
 }
 
-/// From now on; only what is selected.
+/// Every pod that is there, and what changes.
 async fn watch(client: &Client) -> Result<Lines> {
     let path =
         format!("{PODS}?watch=true&sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true");
@@ -187,7 +218,15 @@ struct Event {
 #[derive(Deserialize)]
 struct Seen {
     #[serde(default)]
+    metadata: Metadata,
+    #[serde(default)]
     spec: Spec,
+}
+
+#[derive(Default, Deserialize)]
+struct Metadata {
+    #[serde(default)]
+    name: String,
 }
 
 #[derive(Default, Deserialize)]
@@ -196,18 +235,21 @@ struct Spec {
     node_name: String,
 }
 
-/// Waits until so many more pods were bound: each is modified once.
-async fn bound(lines: &mut Lines, number: usize) -> Result<()> {
-    let mut seen = 0;
-    while seen < number {
+/// Waits until so many pods are bound; when the first and the last one were seen so.
+async fn bound(lines: &mut Lines, number: usize, since: &Stopwatch) -> Result<(f64, f64)> {
+    let (mut seen, mut first) = (HashSet::new(), None);
+    while seen.len() < number {
         let Ok(line) = timeout(LIMIT, lines.next()).await else {
-            anyhow::bail!("{seen} of {number} pods are bound, and then nothing for {LIMIT:?}")
+            anyhow::bail!("{} of {number} pods are bound, and then nothing for {LIMIT:?}", seen.len())
         };
         let event: Event = serde_json::from_slice(&line?)?;
         ensure!(event.r#type != "ERROR", "the watch has ended");
-        seen += usize::from(event.r#type == "MODIFIED" && !event.object.spec.node_name.is_empty());
+        if !event.object.spec.node_name.is_empty() {
+            first.get_or_insert_with(|| since.elapsed().as_secs_f64());
+            seen.insert(event.object.metadata.name);
+        }
     }
-    Ok(())
+    Ok((first.unwrap_or_default(), since.elapsed().as_secs_f64()))
 }
 
 async fn remove(mut client: Client) -> Result<()> {

@@ -40,6 +40,8 @@ pub(crate) struct Node {
     grace_s: Option<u32>,
     /// With how little left it ends pods.
     eviction: String,
+    /// Which of the built-in controllers run.
+    controllers: &'static str,
     /// How many pods it may have, where it is not the default.
     max_pods: Option<usize>,
     control: Option<Process>,
@@ -60,6 +62,7 @@ impl Node {
             place,
             grace_s: None,
             eviction: EVICTION.to_owned(),
+            controllers: "all",
             max_pods: None,
             control: None,
             informer: None,
@@ -107,6 +110,11 @@ impl Node {
         self.max_pods = Some(pods);
     }
 
+    /// Which of the built-in controllers run from the next start on.
+    pub(crate) fn controllers(&mut self, which: &'static str) {
+        self.controllers = which;
+    }
+
     pub(crate) fn program(&self) -> &Path {
         &self.program
     }
@@ -149,7 +157,7 @@ impl Node {
     }
 
     /// Waits until control, which was started, says that everything is ready.
-    pub(super) fn until_ready(&mut self) -> Result<()> {
+    pub(crate) fn until_ready(&mut self) -> Result<()> {
         let control = self.control.as_mut().context("started")?;
         wait(LIMIT, || {
             control.check()?;
@@ -165,6 +173,7 @@ impl Node {
         command.args(words);
         command.arg("up").arg("--data-dir").arg(self.data()).args(&self.place);
         command.args(["--pod-pids-limit", super::faults::POD_PIDS_MAX, "--eviction-hard", &self.eviction]);
+        command.args(["--controllers", self.controllers]);
         command.args(self.max_pods.map(|pods| format!("--max-pods={pods}")));
         command.args(self.grace_s.map(|grace_s| format!("--node-grace={grace_s}")));
         self.control = Some(Process::start("corten", &command, self.folder.path())?);
