@@ -1,8 +1,10 @@
 //! What an informer holds: slim views of the objects of a kind, found by key, namespace, owner, labels or a custom key.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::ops::Deref;
+use std::ops::{Bound, Deref};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use corten_apimachinery::meta::Meta;
@@ -149,15 +151,83 @@ impl Head {
 /// Objects of one kind with their indexes. Readers get shared objects and hold no lock.
 pub struct Cache<V>(RwLock<Tables<V>>);
 
+/// An object has its place everywhere by the name that it has itself, so that no name is held beside it.
 struct Tables<V> {
-    objects: BTreeMap<Key, Arc<Held<V>>>,
-    by_owner: HashMap<Str, BTreeSet<Key>, ahash::RandomState>,
-    by_key: HashMap<Str, BTreeSet<Key>, ahash::RandomState>,
+    objects: BTreeSet<Placed<V>>,
+    by_owner: HashMap<Str, BTreeSet<Placed<V>>, ahash::RandomState>,
+    by_key: HashMap<Str, BTreeSet<Placed<V>>, ahash::RandomState>,
+}
+
+/// An object among others, by namespace and name.
+struct Placed<V>(Arc<Held<V>>);
+
+/// What objects are found by.
+trait Named {
+    /// Namespace and name.
+    fn names(&self) -> (&str, &str);
+}
+
+impl<V> Named for Placed<V> {
+    fn names(&self) -> (&str, &str) {
+        (&self.0.head.namespace, &self.0.head.name)
+    }
+}
+
+impl Named for (&str, &str) {
+    fn names(&self) -> (&str, &str) {
+        *self
+    }
+}
+
+impl<'a, V: 'a> Borrow<dyn Named + 'a> for Placed<V> {
+    fn borrow(&self) -> &(dyn Named + 'a) {
+        self
+    }
+}
+
+impl PartialEq for dyn Named + '_ {
+    fn eq(&self, other: &Self) -> bool {
+        self.names() == other.names()
+    }
+}
+
+impl Eq for dyn Named + '_ {}
+
+impl PartialOrd for dyn Named + '_ {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for dyn Named + '_ {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.names().cmp(&other.names())
+    }
+}
+
+impl<V> PartialEq for Placed<V> {
+    fn eq(&self, other: &Self) -> bool {
+        self.names() == other.names()
+    }
+}
+
+impl<V> Eq for Placed<V> {}
+
+impl<V> PartialOrd for Placed<V> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<V> Ord for Placed<V> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.names().cmp(&other.names())
+    }
 }
 
 impl<V> Default for Cache<V> {
     fn default() -> Self {
-        let tables = Tables { objects: BTreeMap::new(), by_owner: HashMap::default(), by_key: HashMap::default() };
+        let tables = Tables { objects: BTreeSet::new(), by_owner: HashMap::default(), by_key: HashMap::default() };
         Self(RwLock::new(tables))
     }
 }
@@ -168,7 +238,7 @@ impl<V: View> Cache<V> {
     }
 
     pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<Held<V>>> {
-        self.read().objects.get(&Key::new(namespace, name)).cloned()
+        self.read().objects.get(&(namespace, name) as &dyn Named).map(|placed| placed.0.clone())
     }
 
     pub fn len(&self) -> usize {
@@ -181,13 +251,14 @@ impl<V: View> Cache<V> {
 
     /// Everything, by namespace and name.
     pub fn all(&self) -> Vec<Arc<Held<V>>> {
-        self.read().objects.values().cloned().collect()
+        held(&self.read().objects)
     }
 
     pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<Held<V>>> {
         let tables = self.read();
-        let from = tables.objects.range(Key::new(namespace, "")..);
-        from.take_while(|(key, _)| key.namespace == namespace).map(|(_, held)| held.clone()).collect()
+        let first = (namespace, "");
+        let from = tables.objects.range::<dyn Named, _>((Bound::Included(&first as &dyn Named), Bound::Unbounded));
+        from.take_while(|placed| placed.0.head.namespace == namespace).map(|placed| placed.0.clone()).collect()
     }
 
     /// What a label selector means in a namespace.
@@ -199,65 +270,63 @@ impl<V: View> Cache<V> {
 
     /// What names an owner, as its controller or otherwise.
     pub fn owned_by(&self, uid: &str) -> Vec<Arc<Held<V>>> {
-        let tables = self.read();
-        tables.resolve(tables.by_owner.get(uid))
+        self.read().by_owner.get(uid).map(held).unwrap_or_default()
     }
 
     /// What a view has named by a key of its own.
     pub fn by_key(&self, key: &str) -> Vec<Arc<Held<V>>> {
-        let tables = self.read();
-        tables.resolve(tables.by_key.get(key))
+        self.read().by_key.get(key).map(held).unwrap_or_default()
     }
 
     /// Puts an object in, or takes the one at `key` out; gives what was there.
     pub(crate) fn set(&self, key: &Key, new: Option<Arc<Held<V>>>) -> Option<Arc<Held<V>>> {
         let mut tables = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let old = match &new {
-            Some(new) => tables.objects.insert(key.clone(), new.clone()),
-            None => tables.objects.remove(key),
+            Some(new) => tables.objects.replace(Placed(new.clone())),
+            None => tables.objects.take(&(key.namespace.as_str(), key.name.as_str()) as &dyn Named),
         };
         if let Some(old) = &old {
-            tables.unlink(key, old);
+            tables.unlink(old);
         }
         if let Some(new) = &new {
-            tables.link(key, new);
+            tables.link(new);
         }
-        old
+        old.map(|placed| placed.0)
     }
 
     pub(crate) fn keys(&self, to: &mut BTreeSet<Key>) {
-        to.extend(self.read().objects.keys().cloned());
+        to.extend(self.read().objects.iter().map(|placed| placed.0.head.key()));
     }
+}
+
+fn held<V>(placed: &BTreeSet<Placed<V>>) -> Vec<Arc<Held<V>>> {
+    placed.iter().map(|placed| placed.0.clone()).collect()
 }
 
 impl<V: View> Tables<V> {
-    fn resolve(&self, keys: Option<&BTreeSet<Key>>) -> Vec<Arc<Held<V>>> {
-        keys.into_iter().flatten().filter_map(|key| self.objects.get(key).cloned()).collect()
-    }
-
-    fn link(&mut self, key: &Key, held: &Held<V>) {
+    fn link(&mut self, held: &Arc<Held<V>>) {
         for owner in &held.head.owners {
-            self.by_owner.entry(owner.uid.clone()).or_default().insert(key.clone());
+            self.by_owner.entry(owner.uid.clone()).or_default().insert(Placed(held.clone()));
         }
         for custom in held.view.keys() {
-            self.by_key.entry(custom).or_default().insert(key.clone());
+            self.by_key.entry(custom).or_default().insert(Placed(held.clone()));
         }
     }
 
-    fn unlink(&mut self, key: &Key, held: &Held<V>) {
-        for owner in &held.head.owners {
-            forget(&mut self.by_owner, &owner.uid, key);
+    fn unlink(&mut self, held: &Placed<V>) {
+        for owner in &held.0.head.owners {
+            forget(&mut self.by_owner, &owner.uid, held);
         }
-        for custom in held.view.keys() {
-            forget(&mut self.by_key, &custom, key);
+        for custom in held.0.view.keys() {
+            forget(&mut self.by_key, &custom, held);
         }
     }
 }
 
-fn forget(index: &mut HashMap<Str, BTreeSet<Key>, ahash::RandomState>, entry: &str, key: &Key) {
-    if let Some(keys) = index.get_mut(entry) {
-        keys.remove(key);
-        if keys.is_empty() {
+fn forget<V>(index: &mut HashMap<Str, BTreeSet<Placed<V>>, ahash::RandomState>, entry: &str, held: &Placed<V>) {
+    if let Some(placed) = index.get_mut(entry) {
+        placed.remove(held);
+        if placed.is_empty() {
             index.remove(entry);
         }
     }
@@ -304,6 +373,10 @@ mod tests {
         let web = LabelSelector::from_labels([("app", "web")]);
         assert_eq!(names(&cache.selected("shop", &web)), ["a"]);
         put(&cache, "a", "2", "web", "n2");
+        assert_eq!(cache.by_key("n2")[0].0, "n2", "the newest one is in every index");
+        put(&cache, "a", "2", "db", "n2");
+        assert!(names(&cache.selected("shop", &web)).is_empty());
+        assert_eq!(cache.by_key("n2")[0].head.labels[0].1, "db");
         assert_eq!(names(&cache.owned_by("1")), ["b"]);
         assert_eq!(names(&cache.by_key("n2")), ["a", "b"]);
         cache.set(&Key::new("shop", "b"), None);
