@@ -1,11 +1,12 @@
 //! The administrator's kubeconfig, `D/admin.kubeconfig`: certificates inside, so that the file can be copied.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::SocketAddr;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
 use crate::pki::Leaf;
+use crate::reach::from_here;
 
 /// The file's text.
 pub fn text(server: &str, authority_pem: &str, client: &Leaf) -> String {
@@ -34,14 +35,9 @@ current-context: kubernetes-admin@corten
     )
 }
 
-/// Where this server's own clients reach an address that is listened on: one for all addresses is reached by loopback.
+/// Where this server's own clients reach an API that listens there.
 pub fn server_url(listening: SocketAddr) -> String {
-    let ip = match listening.ip() {
-        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
-        ip => ip,
-    };
-    format!("https://{}", SocketAddr::new(ip, listening.port()))
+    format!("https://{}", SocketAddr::new(from_here(listening.ip()), listening.port()))
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Where the API is reached: by clients where it listens, by pods behind the `kubernetes` Service at an address of this
 //! server. An API that listens on the loopback alone gets a second door for pods, which opens to nobody else.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, TcpListener, UdpSocket};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -47,10 +47,23 @@ fn endpoint(listening: SocketAddr) -> Option<SocketAddrV4> {
     ip.map(|ip| SocketAddrV4::new(ip, listening.port()))
 }
 
-/// The address under which others reach a server that listens there.
+/// The address under which others reach a server that listens there; its loopback's where it has no other.
 pub fn address(listen: SocketAddr) -> IpAddr {
+    address_of(listen, node_address())
+}
+
+fn address_of(listen: SocketAddr, towards_others: Option<Ipv4Addr>) -> IpAddr {
     let own = Some(listen.ip()).filter(|ip| !ip.is_unspecified() && !ip.is_loopback());
-    own.or_else(|| node_address().map(IpAddr::V4)).unwrap_or_else(|| listen.ip())
+    own.or(towards_others.map(IpAddr::V4)).unwrap_or_else(|| from_here(listen.ip()))
+}
+
+/// Where this server itself reaches an address that is listened on: one for all addresses is reached by loopback.
+pub fn from_here(listening: IpAddr) -> IpAddr {
+    match listening {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    }
 }
 
 /// This server's address towards others: the source that the kernel would choose. Nothing is sent.
@@ -79,6 +92,19 @@ mod tests {
         check("127.0.0.1:6443", node);
         check("[::1]:6443", node);
         check("[2001:db8::1]:6443", None);
+    }
+
+    #[test]
+    fn a_server_without_a_network_is_at_its_loopback() {
+        let check = |listen: &str, towards_others: Option<[u8; 4]>, expect: &str| {
+            let found = address_of(listen.parse().expect("an address"), towards_others.map(Ipv4Addr::from));
+            assert_eq!(found, expect.parse::<IpAddr>().expect("an address"), "{listen}");
+        };
+        check("0.0.0.0:6443", Some([10, 0, 0, 7]), "10.0.0.7");
+        check("0.0.0.0:6443", None, "127.0.0.1");
+        check("[::]:6443", None, "::1");
+        check("127.0.0.1:6443", None, "127.0.0.1");
+        check("10.0.0.8:6443", Some([10, 0, 0, 7]), "10.0.0.8");
     }
 
     #[tokio::test]
