@@ -72,7 +72,7 @@ pub(crate) struct Arguments {
 impl Arguments {
     fn wants(&self, step: &str) -> bool {
         let named = self.only.iter().any(|name| name == step);
-        named || NEEDED.contains(&step) || self.only.is_empty() && !ON_REQUEST.contains(&step)
+        named || NEEDED.contains(&step) || self.only.is_empty()
     }
 }
 
@@ -104,9 +104,6 @@ const STEPS: &[&str] = &[
 
 /// The one that comes after the purge.
 const MOVED: &str = "moved";
-
-/// Steps that run when `--only` names them: their images alone take longer than all that the others do.
-const ON_REQUEST: [&str; 1] = ["database"];
 
 /// Steps that none of the later ones can do without.
 const NEEDED: [&str; 2] = ["up", "shop"];
