@@ -6,6 +6,7 @@
 
 pub mod access;
 pub mod body;
+mod connect;
 pub mod negotiate;
 pub(crate) mod paths;
 pub mod pipeline;

@@ -24,6 +24,7 @@ mod unstored;
 mod update;
 mod watch;
 
+pub(crate) use admit::Asked;
 pub use amend::Preconditions;
 pub(crate) use conform::json_type;
 pub use engine::Registry;
@@ -47,24 +48,42 @@ pub struct Context {
     pub user: Arc<User>,
     /// `?fieldManager=`, else the user agent's first part.
     pub manager: Str,
+    pub sent: Sent,
     told: Told,
 }
 
-/// What a client is to be told of a write that was refused in the end.
+/// What a client said of its write, for admission to hand on.
+#[derive(Clone, Debug, Default)]
+pub struct Sent {
+    /// `?fieldManager=`; empty where the user agent has to serve.
+    pub field_manager: Str,
+    /// `?fieldValidation=`; empty where it did not say.
+    pub field_validation: Str,
+}
+
+/// What a client is to be told besides what it gets from [`Written`]: of a delete, and of a write that was refused.
 #[derive(Clone, Debug, Default)]
 struct Told(Arc<Mutex<Vec<String>>>);
 
 impl Context {
     pub fn new(user: Arc<User>, manager: impl Into<Str>) -> Self {
-        Self { user, manager: manager.into(), told: Told::default() }
+        let manager = manager.into();
+        let sent = Sent { field_manager: manager.clone(), field_validation: Str::default() };
+        Self { user, manager, sent, told: Told::default() }
     }
 
-    /// Keeps the warnings of a write that is refused, which has no [`Written`] to carry them.
+    /// The same for a write whose client said this of it.
+    #[must_use]
+    pub fn with_sent(self, sent: Sent) -> Self {
+        Self { sent, ..self }
+    }
+
+    /// Keeps the warnings of what has no [`Written`] to carry them.
     fn keep_warnings(&self, warnings: Vec<String>) {
         self.told.0.lock().unwrap_or_else(PoisonError::into_inner).extend(warnings);
     }
 
-    /// The warnings of a refused write.
+    /// The warnings that were kept.
     pub fn take_warnings(&self) -> Vec<String> {
         std::mem::take(&mut *self.told.0.lock().unwrap_or_else(PoisonError::into_inner))
     }

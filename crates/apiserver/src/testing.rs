@@ -14,6 +14,7 @@ use corten_stdx::task::Tasks;
 use corten_store::Store;
 use corten_store::model::ModelStore;
 
+use crate::admission::Admission;
 use crate::auth::User;
 use crate::registry::seal::Plain;
 use crate::registry::{Body, Context, Registry, Target};
@@ -39,9 +40,24 @@ impl Bench {
 
     /// The same over a store that is there already.
     pub fn over(store: Arc<dyn Store>, clock: Clock, kinds: impl IntoIterator<Item = KindInfo>) -> Self {
+        Self::made_of(store, clock, Vec::new(), kinds)
+    }
+
+    /// A registry whose writes go through these plugins.
+    pub fn admitting(admission: Vec<Arc<dyn Admission>>, kinds: impl IntoIterator<Item = KindInfo>) -> Self {
+        let clock = Clock::manual(START_MS);
+        Self::made_of(Arc::new(ModelStore::new(clock.clone())), clock, admission, kinds)
+    }
+
+    fn made_of(
+        store: Arc<dyn Store>,
+        clock: Clock,
+        admission: Vec<Arc<dyn Admission>>,
+        kinds: impl IntoIterator<Item = KindInfo>,
+    ) -> Self {
         let tasks = Tasks::new();
         let sealer = Arc::new(Plain);
-        let registry = Registry::new(store.clone(), clock.clone(), Random::seeded(1), Vec::new(), sealer, &tasks);
+        let registry = Registry::new(store.clone(), clock.clone(), Random::seeded(1), admission, sealer, &tasks);
         registry.install(kinds);
         Self { registry, store, clock, tasks }
     }

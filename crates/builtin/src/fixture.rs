@@ -47,17 +47,12 @@ impl ObjectSchema for Open {
 
 pub(crate) fn request(resource: Resource, operation: Operation, namespace: &str, object: Value) -> AdmissionRequest {
     let kind = kind(resource, resource.plural, !namespace.is_empty());
+    let user = Arc::new(User { name: "ann".into(), groups: vec!["staff".into()], ..User::default() });
     AdmissionRequest {
-        user: Arc::new(User { name: "ann".into(), groups: vec!["staff".into()], ..User::default() }),
-        kind: Arc::new(kind),
-        subresource: String::new(),
         namespace: namespace.to_owned(),
         name: object.str_at(&["metadata", "name"]).to_owned(),
-        operation,
         object,
-        old: None,
-        dry_run: false,
-        warnings: Vec::new(),
+        ..AdmissionRequest::new(user, Arc::new(kind), operation)
     }
 }
 

@@ -113,7 +113,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     binding::register(&mut connectors, &registry, &clock);
     eviction::register(&mut connectors, &registry, &clock);
     connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
-    let requests = TokenRequests { tokens: tokens.clone(), registry: registry.clone() };
+    let requests = TokenRequests { tokens: tokens.clone() };
     connectors.register("", "serviceaccounts", "token", Arc::new(requests));
     let nodes = NodeAuthorizer::new(tokens.lookup.clone())?;
     let authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(nodes), authorizer];

@@ -6,7 +6,7 @@ use corten_apimachinery::status::Status;
 use corten_apimachinery::value::{Str, Value};
 
 use crate::registry::json_type;
-use crate::registry::{DeleteOptions, FieldValidation, ListOptions, RevisionMatch, WriteOptions};
+use crate::registry::{DeleteOptions, FieldValidation, ListOptions, RevisionMatch, Sent, WriteOptions};
 
 /// Longest name of a field manager, in bytes.
 const MANAGER_BYTES_MAX: usize = 128;
@@ -156,12 +156,11 @@ fn revision_match(query: &Query, watch: bool, errors: &mut FieldErrors) -> Optio
     }
 }
 
-/// What a write asks for: its options and the name of its field manager.
+/// What a write asks for.
 #[derive(Clone, Debug, Default)]
 pub struct Write {
     pub options: WriteOptions,
-    /// `?fieldManager=`; empty where the user agent has to serve.
-    pub manager: Str,
+    pub sent: Sent,
 }
 
 /// Which option struct a write's query fills, for the names in refusals and the rules of patches.
@@ -188,7 +187,8 @@ pub fn write_options(query: &Query, kind: WriteKind) -> Result<Write, Status> {
     }
     check_manager(manager, &mut errors);
     let dry_run = dry_run(&query.all("dryRun").map(Value::from).collect::<Vec<_>>(), &mut errors);
-    let field_validation = field_validation(query.first("fieldValidation").unwrap_or_default(), &mut errors);
+    let validation = query.first("fieldValidation").unwrap_or_default();
+    let field_validation = field_validation(validation, &mut errors);
     if !errors.is_empty() {
         let name = match kind {
             WriteKind::Create => "CreateOptions",
@@ -198,7 +198,7 @@ pub fn write_options(query: &Query, kind: WriteKind) -> Result<Write, Status> {
         return Err(Status::invalid("meta.k8s.io", name, "", &errors));
     }
     let options = WriteOptions { dry_run, field_validation, force: query.flag("force") };
-    Ok(Write { options, manager: manager.into() })
+    Ok(Write { options, sent: Sent { field_manager: manager.into(), field_validation: validation.into() } })
 }
 
 fn check_manager(manager: &str, errors: &mut FieldErrors) {
@@ -376,7 +376,7 @@ mod tests {
         let write = write_options(&Query::parse("dryRun=All&fieldValidation=Strict&fieldManager=m"), WriteKind::Update);
         let write = write.unwrap();
         assert!(write.options.dry_run);
-        assert_eq!((write.options.field_validation, write.manager.as_str()), (FieldValidation::Strict, "m"));
+        assert_eq!((write.options.field_validation, write.sent.field_manager.as_str()), (FieldValidation::Strict, "m"));
     }
 
     #[test]

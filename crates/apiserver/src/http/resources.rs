@@ -14,7 +14,7 @@ use crate::http::negotiate::{Accepted, BodyEncoding, Offer, body_encoding, negot
 use crate::http::pipeline::{Api, Call, warn};
 use crate::http::present::{Presentation, TableOptions};
 use crate::http::{protobuf, query};
-use crate::registry::{Body, Context, List, ListOptions, ObjectError, Shown, Target};
+use crate::registry::{Body, Context, List, ListOptions, ObjectError, Sent, Shown, Target};
 
 /// Longest name of a field manager taken from a user agent (upstream's limit).
 const MANAGER_CHARS_MAX: usize = 128;
@@ -119,9 +119,10 @@ impl Call {
         }
     }
 
-    pub(crate) fn context(&self, manager: &Str) -> Context {
-        let manager = if manager.is_empty() { manager_of(self.header(USER_AGENT)) } else { manager.clone() };
-        Context::new(self.user.clone(), manager)
+    pub(crate) fn context(&self, sent: &Sent) -> Context {
+        let asked = &sent.field_manager;
+        let manager = if asked.is_empty() { manager_of(self.header(USER_AGENT)) } else { asked.clone() };
+        Context::new(self.user.clone(), manager).with_sent(sent.clone())
     }
 
     /// The options of list and watch; a name in the path (`/watch/pods/a`) becomes a field selector.

@@ -1,5 +1,6 @@
 //! Requests against an in-process API server with hand-made kinds, and over real TLS sockets.
 
+mod admitted;
 mod calls;
 mod tls;
 mod unstored;
@@ -46,6 +47,10 @@ fn server() -> (Arc<Api>, Bench) {
 
 fn with(limits: RequestLimits, connectors: Connectors) -> (Arc<Api>, Bench) {
     let bench = Bench::new([kinds::widget(), kinds::gadget(), kinds::scale()]);
+    (over(&bench, limits, connectors), bench)
+}
+
+fn over(bench: &Bench, limits: RequestLimits, connectors: Connectors) -> Arc<Api> {
     let access = Access { authenticators: vec![Arc::new(Open)], authorizers: vec![Arc::new(Open)], anonymous: true };
     let version =
         VersionInfo { major: "1".into(), minor: "36".into(), git_version: "v1.36.3".into(), ..Default::default() };
@@ -61,7 +66,7 @@ fn with(limits: RequestLimits, connectors: Connectors) -> (Arc<Api>, Bench) {
         random: Random::seeded(1),
         tasks: bench.tasks.clone(),
     };
-    (Api::new(config), bench)
+    Api::new(config)
 }
 
 /// An answer, read to its end.

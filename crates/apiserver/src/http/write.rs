@@ -1,20 +1,17 @@
-//! Requests that change something: create, update, patch, delete, deletecollection; and calls to connectors.
+//! Requests that change something: create, update, patch, delete, deletecollection.
 
 use std::sync::Arc;
 
-use corten_apimachinery::kind::{KindInfo, Subresource, Validation};
+use corten_apimachinery::kind::KindInfo;
 use corten_apimachinery::status::Status;
-use corten_apimachinery::value::Value;
 use http::header::CONTENT_TYPE;
 
-use crate::connect::{self, Answer, CallBody};
 use crate::http::body::{self, Response};
-use crate::http::negotiate::{BodyEncoding, Representation, body_encoding, not_acceptable, unsupported_body};
+use crate::http::negotiate::{BodyEncoding, body_encoding, unsupported_body};
 use crate::http::pipeline::{Api, Call, warn};
 use crate::http::query::{self, WriteKind};
 use crate::http::resources::{body_kind, has_protobuf, method_not_allowed};
 use crate::http::{present, protobuf};
-use crate::metrics::LongRunning;
 use crate::registry::{DeleteOptions, Deleted, Patch, Written};
 
 const JSON_PATCH: &str = "application/json-patch+json";
@@ -38,7 +35,7 @@ impl Api {
         let presentation = call.presentation(&kind, self.clock.now_s())?;
         let body = call.object(&kind).await?;
         let write = query::write_options(&call.query, WriteKind::Create)?;
-        let (context, target) = (call.context(&write.manager), call.target(&kind));
+        let (context, target) = (call.context(&write.sent), call.target(&kind));
         let made = self.registry.create(&context, &target, body, write.options).await;
         written(&presentation, &context, made)
     }
@@ -48,7 +45,7 @@ impl Api {
         let body_kind = body_kind(self, &kind, kind.subresource(&call.info.subresource))?;
         let body = call.object(&body_kind).await?;
         let write = query::write_options(&call.query, WriteKind::Update)?;
-        let (context, target) = (call.context(&write.manager), call.target(&kind));
+        let (context, target) = (call.context(&write.sent), call.target(&kind));
         let made = self.registry.update(&context, &target, body, write.options).await;
         written(&presentation, &context, made)
     }
@@ -75,7 +72,7 @@ impl Api {
             STRATEGIC_PATCH => Patch::Strategic(patch_text(&bytes)?),
             _ => Patch::Apply(text(BodyEncoding::Yaml)?),
         };
-        let (context, target) = (call.context(&write.manager), call.target(&kind));
+        let (context, target) = (call.context(&write.sent), call.target(&kind));
         let made = self.registry.patch(&context, &target, patch, write.options).await;
         written(&presentation, &context, made)
     }
@@ -83,9 +80,11 @@ impl Api {
     async fn delete(&self, mut call: Call, kind: Arc<KindInfo>) -> Result<Response, Status> {
         let presentation = call.presentation(&kind, self.clock.now_s())?;
         let options = self.delete_options(&mut call).await?;
-        let warnings = delete_warnings(&kind, &options);
+        let mut warnings = delete_warnings(&kind, &options);
         let (context, target) = (call.context(&Default::default()), call.target(&kind));
-        let mut response = match self.registry.delete(&context, &target, &options).await {
+        let deleted = self.registry.delete(&context, &target, &options).await;
+        warnings.extend(context.take_warnings());
+        let mut response = match deleted {
             Ok(Deleted::Object(shown)) => presentation.object(200, &shown)?,
             Ok(Deleted::Status(status)) => presentation.output.status(&status),
             Err(status) => return refused(call.output, status, &warnings),
@@ -99,9 +98,15 @@ impl Api {
         let options = self.delete_options(&mut call).await?;
         let selection = call.list_options(false)?;
         let (context, namespace) = (call.context(&Default::default()), call.namespace(&kind));
-        let list = self.registry.delete_collection(&context, &kind, &namespace, &options, &selection).await?;
+        let deleted = self.registry.delete_collection(&context, &kind, &namespace, &options, &selection).await;
+        let mut warnings = delete_warnings(&kind, &options);
+        warnings.extend(context.take_warnings());
+        let list = match deleted {
+            Ok(list) => list,
+            Err(status) => return refused(call.output, status, &warnings),
+        };
         let mut response = presentation.list(list)?;
-        warn(&mut response, &delete_warnings(&kind, &options));
+        warn(&mut response, &warnings);
         Ok(response)
     }
 
@@ -125,93 +130,6 @@ impl Api {
         }
         query::delete_options_of(&value)
     }
-
-    /// Hands a request to the connector of a kind that is not stored, or of a subresource.
-    pub(crate) async fn connect(
-        self: &Arc<Self>,
-        mut call: Call,
-        kind: Arc<KindInfo>,
-        sub: Option<Subresource>,
-    ) -> Result<Response, Status> {
-        let (group, resource) = (&kind.gvk.group, &kind.plural);
-        let connector = self.connectors.find(group, resource, &call.info.subresource).cloned();
-        let connector = connector.ok_or_else(Status::unknown_path)?;
-        let target = call.target(&kind);
-        let path = call.info.parts.get(3..).filter(|rest| !rest.is_empty()).map(|rest| format!("/{}", rest.join("/")));
-        let raw = connector.raw();
-        let write = query::write_options(&call.query, WriteKind::Create);
-        let write = if raw { write.unwrap_or_default() } else { write? };
-        let mut warnings = Vec::new();
-        let presentation = if raw { None } else { Some(call.presentation(&kind, self.clock.now_s())?) };
-        let body = if raw {
-            let empty = http::Request::new(body::full(bytes::Bytes::new()));
-            CallBody::Raw(Box::new(std::mem::replace(&mut call.request, empty)))
-        } else if matches!(call.info.verb.as_str(), "create" | "update") {
-            let body_kind = body_kind(self, &kind, sub.as_ref())?;
-            refuse_shapes(&kind, presentation.as_ref())?;
-            match self.body_object(&mut call, &body_kind, &write, &mut warnings).await {
-                Ok(object) => CallBody::Object(object),
-                Err(status) => return refused(call.output, status, &warnings),
-            }
-        } else {
-            CallBody::None
-        };
-        let held = raw.then(|| LongRunning::hold(&self.metrics));
-        let called = connect::Call {
-            user: call.user.clone(),
-            verb: call.info.verb.clone(),
-            target,
-            path: path.unwrap_or_default(),
-            query: call.query.clone(),
-            options: write.options,
-            body,
-        };
-        let target = called.target.clone();
-        let answer = connector.connect(called).await;
-        drop(held);
-        let answer = match answer {
-            Ok(answer) => answer,
-            Err(status) => return refused(call.output, status, &warnings),
-        };
-        let mut response = match answer {
-            Answer::Response(response) => response,
-            Answer::Object { code, value } => call.output.value(code, &value),
-            Answer::Objects(objects) => {
-                let presentation =
-                    presentation.ok_or_else(|| Status::internal("objects in answer to a raw request"))?;
-                call.show_unstored(&presentation, &target, &objects)?
-            }
-        };
-        warn(&mut response, &warnings);
-        Ok(response)
-    }
-
-    /// An object for a connector: conformed, defaults applied, validated.
-    async fn body_object(
-        &self,
-        call: &mut Call,
-        kind: &Arc<KindInfo>,
-        write: &query::Write,
-        warnings: &mut Vec<String>,
-    ) -> Result<Value, Status> {
-        let body = call.object(kind).await?;
-        let (mut value, strict) = self.registry.conform(kind, body, write.options.field_validation)?;
-        warnings.extend(strict);
-        if call.info.subresource.is_empty() {
-            warnings.extend(self.registry.begin_unstored(
-                &call.context(&write.manager),
-                &call.target(kind),
-                &mut value,
-            )?);
-        }
-        kind.schema.default(&mut value);
-        let errors = kind.validate(Validation { object: &value, old: None, subresource: &call.info.subresource });
-        if !errors.is_empty() {
-            let name = value.str_at(&["metadata", "name"]).to_owned();
-            return Err(Status::invalid(&kind.gvk.group, &kind.gvk.kind, &name, &errors));
-        }
-        Ok(value)
-    }
 }
 
 /// What a delete is told for what its options leave open.
@@ -221,21 +139,13 @@ fn delete_warnings(kind: &KindInfo, options: &DeleteOptions) -> Vec<String> {
 }
 
 /// A refusal with the warnings that came before it.
-fn refused(output: body::Output, status: Status, warnings: &[String]) -> Result<Response, Status> {
+pub(crate) fn refused(output: body::Output, status: Status, warnings: &[String]) -> Result<Response, Status> {
     if warnings.is_empty() {
         return Err(status);
     }
     let mut response = output.status(&status);
     warn(&mut response, warnings);
     Ok(response)
-}
-
-/// What is not stored has no metadata to print: other representations are refused with 406.
-fn refuse_shapes(kind: &KindInfo, presentation: Option<&present::Presentation>) -> Result<(), Status> {
-    match presentation.map_or(Representation::Object, |presentation| presentation.representation) {
-        Representation::Object => Ok(()),
-        _ => Err(not_acceptable(has_protobuf(kind))),
-    }
 }
 
 /// The refusal of a patch's type: built-in kinds' comes from upstream's router, custom resources' lists the types.

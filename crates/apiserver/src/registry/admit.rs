@@ -6,14 +6,22 @@ use corten_apimachinery::status::Status;
 use corten_apimachinery::value::{Str, Value};
 
 use super::engine::Registry;
-use super::{Context, Target};
-use crate::admission::{AdmissionRequest, Operation};
-use crate::auth::User;
+use super::{Context, DeleteOptions, Target};
+use crate::admission::{AdmissionRequest, Operation, Round};
 
 /// One write's way through the chain.
 pub(super) struct Chain<'a> {
     registry: &'a Registry,
     request: AdmissionRequest,
+}
+
+/// What goes through the chain without being stored.
+pub(crate) struct Asked<'a> {
+    pub(crate) operation: Operation,
+    pub(crate) object: Value,
+    pub(crate) dry_run: bool,
+    /// The object's own rules, between the chain's two halves.
+    pub(crate) check: &'a (dyn Fn(&Value) -> Result<(), Status> + Send + Sync),
 }
 
 impl Registry {
@@ -26,48 +34,67 @@ impl Registry {
         old: Option<Arc<Value>>,
         dry_run: bool,
     ) -> Chain<'a> {
-        let request = AdmissionRequest {
-            user: context.user.clone(),
-            kind: target.kind.clone(),
-            subresource: target.subresource.to_string(),
-            namespace: target.namespace.to_string(),
-            name: target.name.to_string(),
-            operation,
-            object: Value::Null,
-            old,
-            dry_run,
-            warnings: Vec::new(),
-        };
+        let mut request = AdmissionRequest::new(context.user.clone(), target.kind.clone(), operation);
+        request.subresource = target.subresource.to_string();
+        request.namespace = target.namespace.to_string();
+        request.name = target.name.to_string();
+        request.old = old;
+        request.dry_run = dry_run;
+        request.options.field_manager = context.sent.field_manager.clone();
+        request.options.field_validation = context.sent.field_validation.clone();
         Chain { registry: self, request }
     }
-}
 
-impl Registry {
-    /// Takes what a connector is asked to do through the chain, as a create of the subresource that it answers.
-    pub async fn admit(
-        &self,
-        user: &Arc<User>,
+    /// The chain for a delete.
+    pub(super) fn admission_of_delete<'a>(
+        &'a self,
+        context: &Context,
         target: &Target,
-        object: Value,
-        dry_run: bool,
-    ) -> Result<Value, Status> {
-        let context = Context::new(user.clone(), Str::default());
-        let mut chain = self.admission(&context, target, Operation::Create, None, dry_run);
-        let object = chain.mutate(object).await?;
-        chain.validate(object).await
+        old: Arc<Value>,
+        options: &DeleteOptions,
+    ) -> Chain<'a> {
+        let mut chain = self.admission(context, target, Operation::Delete, Some(old), options.dry_run);
+        chain.request.options.delete = Some(Box::new(options.clone()));
+        chain
+    }
+
+    /// Takes what a connector is asked to do through the chain. What plugins want the client to be told is kept in the
+    /// context.
+    pub(crate) async fn admit(&self, context: &Context, target: &Target, asked: Asked<'_>) -> Result<Value, Status> {
+        let Asked { operation, object, dry_run, check } = asked;
+        let named = Target { name: name_of(target, &object), ..target.clone() };
+        let mut chain = self.admission(context, &named, operation, None, dry_run);
+        if chain.is_empty() {
+            return check(&object).map(|()| object);
+        }
+        let admitted = match chain.mutate(object).await.and_then(|object| check(&object).map(|()| object)) {
+            Ok(object) => chain.validate(object).await,
+            Err(status) => Err(status),
+        };
+        context.keep_warnings(chain.into_warnings());
+        admitted
     }
 }
 
 impl Chain<'_> {
-    /// Lets the plugins change the object.
+    /// Lets the plugins change the object; twice where one of them asks for it.
     pub(super) async fn mutate(&mut self, object: Value) -> Result<Value, Status> {
         self.request.object = object;
+        self.mutate_once().await?;
+        if std::mem::take(&mut self.request.again) {
+            self.request.round = Round::Second;
+            self.mutate_once().await?;
+        }
+        Ok(std::mem::take(&mut self.request.object))
+    }
+
+    async fn mutate_once(&mut self) -> Result<(), Status> {
         for plugin in &self.registry.0.admission {
             if plugin.handles(self.request.operation) {
                 plugin.mutate(&mut self.request).await?;
             }
         }
-        Ok(std::mem::take(&mut self.request.object))
+        Ok(())
     }
 
     /// Asks the plugins whether the object may be written as it is now.
@@ -86,6 +113,9 @@ impl Chain<'_> {
 
     /// What plugins want the client to be told.
     pub(super) fn into_warnings(self) -> Vec<String> {
+        for (key, value) in &self.request.annotations {
+            tracing::debug!(key, value, "noted by admission");
+        }
         self.request.warnings
     }
 

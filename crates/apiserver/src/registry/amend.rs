@@ -36,7 +36,7 @@ impl Registry {
             return Err(not_found(kind, &target.name));
         }
         let options = WriteOptions { dry_run, ..WriteOptions::default() };
-        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::Already };
+        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::Already, scale: None };
         let home = self.home(kind)?;
         let mut entry = self.0.storage.entry(&key::absolute(&home, &target.namespace, &target.name)).await?;
         for _ in 0..CONFLICTS_MAX {

@@ -103,6 +103,7 @@ impl Registry {
         warnings.extend(chain.into_warnings());
         value = mutated?;
         if is_asked {
+            metadata::clear_system_fields(&mut value);
             kind.schema.default(&mut value);
             warnings.extend(metadata::dedup_owners(&mut value, true));
         }

@@ -16,7 +16,6 @@ use super::get::unreadable;
 use super::object::encode;
 use super::storage::WriteError;
 use super::{Context, DeleteOptions, Deleted, List, ListOptions, Shown, Target, key};
-use crate::admission::Operation;
 
 /// Writers that may be faster before the client is told to try again.
 const CONFLICTS_MAX: usize = 100;
@@ -79,6 +78,22 @@ impl Registry {
         }
     }
 
+    async fn admit_delete(
+        &self,
+        context: &Context,
+        target: &Target,
+        old: &Arc<Value>,
+        options: &DeleteOptions,
+    ) -> Result<(), Status> {
+        let mut chain = self.admission_of_delete(context, target, old.clone(), options);
+        let admitted = match chain.mutate(Value::Null).await {
+            Ok(object) => chain.validate(object).await,
+            Err(status) => Err(status),
+        };
+        context.keep_warnings(chain.into_warnings());
+        admitted.map(drop)
+    }
+
     async fn delete_once(
         &self,
         context: &Context,
@@ -92,9 +107,7 @@ impl Registry {
         let old = Shown { kind: kind.clone(), object: stored };
         let value = Arc::new(old.to_value().map_err(|error| unreadable(&entry.key, &error))?);
         check_preconditions(kind, &value, options)?;
-        let mut chain = self.admission(context, target, Operation::Delete, Some(value.clone()), options.dry_run);
-        chain.mutate(Value::Null).await?;
-        chain.validate(Value::Null).await?;
+        self.admit_delete(context, target, &value, options).await?;
         let mut new = Value::clone(&value);
         match plan(kind, &mut new, options, self.0.clock.now_s()) {
             Plan::Pending => Ok(answer(kind, &value, || old)),

@@ -51,7 +51,7 @@ impl Registry {
             apply(Some(old))
         };
         for _ in 0..TURNS_MAX {
-            let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::Already };
+            let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::Already, scale };
             if let Some(written) = rewrite.run(&make).await? {
                 return match scale {
                     Some(paths) => Ok(Written { object: self.show_scale(target, paths, &written.object)?, ..written }),

@@ -48,8 +48,8 @@ impl Registry {
         }
         document.check_kind(&target.kind)?;
         let make = |old: &Value, told: &mut Vec<String>| document.apply(&kinds, &target.kind, target, old, told);
-        let written =
-            Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet }.run(&make).await?;
+        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet, scale: None };
+        let written = rewrite.run(&make).await?;
         written.ok_or_else(|| not_found(&target.kind, &target.name))
     }
 }

@@ -55,14 +55,14 @@ impl Registry {
             let scale = make(&scale_of(paths, old), told)?;
             check_scale(&scale_kind, &scale)?;
             let mut new = old.clone();
-            let replicas = scale.i64_at(&["spec", "replicas"]).unwrap_or_default();
-            set_at(&mut new, &paths.spec_replicas, replicas.into());
+            set_replicas(paths, &mut new, &scale);
             for field in ["resourceVersion", "uid"] {
                 metadata_mut(&mut new).insert(field, scale.str_at(&["metadata", field]));
             }
             Ok(new)
         };
-        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet };
+        let scale = Some(paths);
+        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet, scale };
         let written = rewrite.run(&make_object).await?;
         let written = written.ok_or_else(|| not_found(&target.kind, &target.name))?;
         Ok(Written { object: self.show_scale(target, paths, &written.object)?, ..written })
@@ -74,8 +74,14 @@ impl Registry {
     }
 }
 
+/// Gives an object the replicas that its scale asks for.
+pub(super) fn set_replicas(paths: &ScalePaths, object: &mut Value, scale: &Value) {
+    let replicas = scale.i64_at(&["spec", "replicas"]).unwrap_or_default();
+    set_at(object, &paths.spec_replicas, replicas.into());
+}
+
 /// The scale that an object shows.
-fn scale_of(paths: &ScalePaths, object: &Value) -> Value {
+pub(super) fn scale_of(paths: &ScalePaths, object: &Value) -> Value {
     let mut metadata = Map::new();
     let fields = ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"];
     for (field, text) in fields.map(|field| (field, object.str_at(&["metadata", field]))) {
@@ -145,7 +151,7 @@ fn selector_text(selector: &Value) -> String {
     parsed.map(|selector| selector.to_string()).unwrap_or_default()
 }
 
-fn check_scale(kind: &KindInfo, scale: &Value) -> Result<(), Status> {
+pub(super) fn check_scale(kind: &KindInfo, scale: &Value) -> Result<(), Status> {
     let replicas = scale.i64_at(&["spec", "replicas"]).unwrap_or_default();
     if replicas >= 0 {
         return Ok(());

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use corten_apimachinery::field::{FieldErrors, FieldPath};
-use corten_apimachinery::kind::{KindInfo, Serve, Write};
+use corten_apimachinery::kind::{KindInfo, ScalePaths, Serve, Write};
 use corten_apimachinery::managed;
 use corten_apimachinery::meta::{Meta, metadata_mut};
 use corten_apimachinery::status::Status;
@@ -19,6 +19,7 @@ use super::create::{New, check, shown, time_to_live, to_storage};
 use super::engine::{Registry, not_found};
 use super::get::unreadable;
 use super::object::encode;
+use super::scale::{check_scale, scale_of, set_replicas};
 use super::storage::WriteError;
 use super::{Body, Context, Object, Shown, Target, WriteOptions, Written};
 use super::{conform, fields, key, metadata};
@@ -36,6 +37,8 @@ pub(super) struct Rewrite<'a> {
     pub(super) target: &'a Target,
     pub(super) options: WriteOptions,
     pub(super) recorded: Recorded,
+    /// Where the endpoint shows a scale: that is what admission sees.
+    pub(super) scale: Option<&'a ScalePaths>,
 }
 
 /// What a write replaces, and the chain that has changed its successor.
@@ -80,7 +83,7 @@ impl Registry {
             told.extend(warnings.iter().cloned());
             Ok(value.clone())
         };
-        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet };
+        let rewrite = Rewrite { registry: self, context, target, options, recorded: Recorded::NotYet, scale: None };
         match rewrite.run(&make).await? {
             Some(written) => Ok(written),
             None if kind.strategy.create_on_update && target.subresource.is_empty() => {
@@ -140,9 +143,16 @@ impl Rewrite<'_> {
             fields::record(context, target, Some(&old), &mut new, self.registry.now());
         }
         let dry_run = self.options.dry_run;
-        let mut chain = self.registry.admission(context, target, Operation::Update, Some(old.clone()), dry_run);
+        let shown = self.scale.map_or_else(|| old.clone(), |paths| Arc::new(scale_of(paths, &old)));
+        let mut chain = self.registry.admission(context, target, Operation::Update, Some(shown), dry_run);
         if !chain.is_empty() {
-            new = chain.mutate(new).await?;
+            new = match self.mutate(&mut chain, new).await {
+                Ok(new) => new,
+                Err(status) => {
+                    warnings.extend(chain.into_warnings());
+                    return Err(status.into());
+                }
+            };
             kind.schema.default(&mut new);
             warnings.extend(metadata::dedup_owners(&mut new, true));
         }
@@ -158,6 +168,19 @@ impl Rewrite<'_> {
         written
     }
 
+    async fn mutate(&self, chain: &mut Chain<'_>, mut new: Value) -> Result<Value, Status> {
+        let Some(paths) = self.scale else { return chain.mutate(new).await };
+        let scale = chain.mutate(scale_of(paths, &new)).await?;
+        check_scale(&*self.registry.scale_kind(self.target)?, &scale)?;
+        set_replicas(paths, &mut new, &scale);
+        Ok(new)
+    }
+
+    async fn validate(&self, chain: &mut Chain<'_>, new: Value) -> Result<Value, Status> {
+        let Some(paths) = self.scale else { return chain.validate(new).await };
+        chain.validate(scale_of(paths, &new)).await.map(|_| new)
+    }
+
     /// Prepares, checks and stores the new object.
     async fn settle(
         &self,
@@ -171,7 +194,7 @@ impl Rewrite<'_> {
         let write = self.registry.write(self.context, &self.target.subresource, Some(&old));
         prepare(self.target, &mut new, &old, &write)?;
         warnings.extend(check(kind, &new, Some(&old), &self.target.subresource)?);
-        let validated = chain.validate(new).await;
+        let validated = self.validate(&mut chain, new).await;
         warnings.extend(chain.into_warnings());
         new = validated?;
         match same(&old, &mut new) && !completes_deletion(kind, &new) {

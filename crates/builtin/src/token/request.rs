@@ -8,7 +8,7 @@ use corten_apimachinery::time::Time;
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Str, Value};
 use corten_apiserver::connect::{Answer, Call, CallBody, Connector};
-use corten_apiserver::registry::{Object, Registry};
+use corten_apiserver::registry::Object;
 use futures_core::future::BoxFuture;
 
 use super::claims::{Claims, Reference};
@@ -27,10 +27,9 @@ const EXPIRATION_S_MAX: i64 = 1 << 32;
 const PROJECTED_S: i64 = 3607;
 const EXTENDED_S: i64 = 365 * 24 * 3600;
 
-/// The endpoint. What a request asks for goes through admission, as a create of the subresource.
+/// The endpoint.
 pub struct TokenRequests {
     pub tokens: Tokens,
-    pub registry: Registry,
 }
 
 impl Connector for TokenRequests {
@@ -43,7 +42,6 @@ impl Connector for TokenRequests {
             let now_s = self.tokens.clock.wall_s();
             let request = complete(request, &call.target, &account, now_s)?;
             validate(&request)?;
-            let request = self.registry.admit(&call.user, &call.target, request, call.options.dry_run).await?;
             let value = self.tokens.make(request, &account, &call.target.namespace, now_s).await?;
             Ok(Answer::Object { code: 201, value })
         })
