@@ -19,6 +19,9 @@ use std::process::ExitCode;
 use anyhow::{Context as _, Result, ensure};
 use clap::{Args, Subcommand};
 
+use crate::sandbox;
+use crate::spine::node::Node;
+
 #[derive(Args)]
 pub(crate) struct Arguments {
     /// The folder that e2e/yardstick/build.sh prints.
@@ -71,4 +74,22 @@ fn program(given: Option<PathBuf>) -> Result<PathBuf> {
     };
     ensure!(program.is_file(), "{} is not there: cargo build --release -p corten", program.display());
     Ok(program.canonicalize()?)
+}
+
+/// Figures of one node in namespaces of its own, which is purged behind them; where they fail, with what it said last.
+async fn of_node(
+    node: impl FnOnce() -> Result<Node>,
+    figures: impl AsyncFnOnce(&mut Node) -> Result<()>,
+) -> Result<ExitCode> {
+    if !sandbox::is_inside() {
+        return sandbox::enter();
+    }
+    sandbox::network()?;
+    let mut node = node()?;
+    let outcome = figures(&mut node).await;
+    if let Err(error) = &outcome {
+        println!("{error:#}\n{}", node.control()?.tail()?);
+    }
+    node.purge()?;
+    outcome.map(|()| ExitCode::SUCCESS)
 }

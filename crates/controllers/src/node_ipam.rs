@@ -34,7 +34,7 @@ pub struct PodRange {
 /// forerunner is still ending.
 pub fn node_prefix(pods_max: u16) -> u8 {
     let bits = (2 * u32::from(pods_max.max(1))).next_power_of_two().trailing_zeros();
-    u8::try_from(32 - bits).unwrap_or_default().min(NODE_PREFIX_MAX)
+    u8::try_from(32 - bits).expect("at least one bit, at most 17 of 32").min(NODE_PREFIX_MAX)
 }
 
 /// A node's range; empty for none.

@@ -121,8 +121,14 @@ async fn serve(site: &Site<'_>, up: &Up, opened: Opened, demo: Option<Demo>, pro
     };
     drain(&site.seams.tasks).await;
     // Behind them, so that every answered write is on the disk and nothing else is.
-    store.close().await.context("the store could not be closed cleanly; the next start checks it")?;
-    ended
+    let closed = store.close().await.context("the store could not be closed cleanly; the next start checks it");
+    // Where both failed the first one is the cause; the other is told all the same.
+    if ended.is_err()
+        && let Err(error) = &closed
+    {
+        tracing::error!(error = format!("{error:#}"), "the store");
+    }
+    ended.and(closed)
 }
 
 /// What a server is once it has started.

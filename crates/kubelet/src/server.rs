@@ -265,7 +265,7 @@ impl Server {
             Route::Healthz => Ok(text("ok")),
             Route::Pods => Ok(summary::pods(&*self.host)),
             Route::Summary => Ok(summary::summary(self).await),
-            Route::Metrics => Ok(summary::metrics(self)),
+            Route::Metrics => Ok(summary::metrics(self).await),
             Route::Resource => Ok(resource::metrics(self).await),
             Route::Logs { target, options } => logs::serve(self, &target, options?).await,
             Route::Exec { target, wanted, command } => program::exec(self, request, &target, wanted?, command),

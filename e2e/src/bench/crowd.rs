@@ -15,8 +15,8 @@ use tokio::time::sleep;
 use super::census::{cpu, peak_kib, pss_kib};
 use super::crew::Crew;
 use super::hollow::{Hollow, PLACE};
+use super::of_node;
 use crate::http::Request;
-use crate::sandbox;
 use crate::spine::node::{NAME, Node};
 
 /// The load keeps both cores busy; a lease that comes late is no lost node.
@@ -45,18 +45,12 @@ pub(crate) struct Arguments {
 }
 
 pub(crate) async fn run(corten: PathBuf, programs: &Path, arguments: Arguments) -> Result<ExitCode> {
-    if !sandbox::is_inside() {
-        return sandbox::enter();
-    }
-    sandbox::network()?;
-    let mut node = Node::new(corten, programs)?.at(&PLACE);
-    node.grace_s(GRACE_S);
-    let outcome = figures(&mut node, &arguments).await;
-    if let Err(error) = &outcome {
-        println!("{error:#}\n{}", node.control()?.tail()?);
-    }
-    node.purge()?;
-    outcome.map(|()| ExitCode::SUCCESS)
+    let node = || {
+        let mut node = Node::new(corten, programs)?.at(&PLACE);
+        node.grace_s(GRACE_S);
+        Ok(node)
+    };
+    of_node(node, async |node| figures(node, &arguments).await).await
 }
 
 async fn figures(node: &mut Node, arguments: &Arguments) -> Result<()> {

@@ -18,10 +18,10 @@ use super::census::cpu;
 use super::crew::Crew;
 use super::figures::spread;
 use super::hollow::{Hollow, PLACE};
+use super::of_node;
 use crate::http::{Client, Lines, Request};
 use crate::kubeconfig::Endpoint;
 use crate::process::Process;
-use crate::sandbox;
 use crate::spine::node::{LIMIT, NAME, Node};
 
 const NAMESPACE: &str = "/api/v1/namespaces/placement";
@@ -60,17 +60,8 @@ struct Round {
 }
 
 pub(crate) async fn run(corten: PathBuf, programs: &Path, arguments: Arguments) -> Result<ExitCode> {
-    if !sandbox::is_inside() {
-        return sandbox::enter();
-    }
-    sandbox::network()?;
-    let mut node = Node::new(corten, programs)?.at(&PLACE);
-    let outcome = figures(&mut node, programs, &arguments).await;
-    if let Err(error) = &outcome {
-        println!("{error:#}\n{}", node.control()?.tail()?);
-    }
-    node.purge()?;
-    outcome.map(|()| ExitCode::SUCCESS)
+    of_node(|| Ok(Node::new(corten, programs)?.at(&PLACE)), async |node| figures(node, programs, &arguments).await)
+        .await
 }
 
 async fn figures(node: &mut Node, programs: &Path, arguments: &Arguments) -> Result<()> {

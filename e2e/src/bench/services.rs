@@ -16,9 +16,9 @@ use tokio::time::{sleep, timeout};
 use self::notices::Notices;
 use super::crew::Crew;
 use super::figures::quantile;
+use super::of_node;
 use crate::http::{Client, Request};
 use crate::kubeconfig::Endpoint;
-use crate::sandbox;
 use crate::spine::node::{LIMIT, Node};
 
 const SERVICES: &str = "/api/v1/namespaces/default/services";
@@ -49,17 +49,7 @@ struct Took {
 }
 
 pub(crate) async fn run(corten: PathBuf, programs: &Path, arguments: Arguments) -> Result<ExitCode> {
-    if !sandbox::is_inside() {
-        return sandbox::enter();
-    }
-    sandbox::network()?;
-    let mut node = Node::new(corten, programs)?;
-    let outcome = figures(&mut node, &arguments).await;
-    if let Err(error) = &outcome {
-        println!("{error:#}\n{}", node.control()?.tail()?);
-    }
-    node.purge()?;
-    outcome.map(|()| ExitCode::SUCCESS)
+    of_node(|| Node::new(corten, programs), async |node| figures(node, &arguments).await).await
 }
 
 async fn figures(node: &mut Node, arguments: &Arguments) -> Result<()> {

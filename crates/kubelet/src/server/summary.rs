@@ -1,6 +1,7 @@
 //! What the node tells of its pods: the objects, what they use, and a few counts.
 
 use std::collections::BTreeMap;
+use std::io;
 use std::path::Path;
 
 use corten_apimachinery::json;
@@ -11,6 +12,7 @@ use corten_runtime::engine::Usage;
 use corten_stats::{Claim, Room, Stats};
 
 use super::answer::{Answer, json as as_json, text};
+use super::logs::blocking;
 use super::{Host, PodView, Server};
 use crate::machine::{Disk, Machine};
 use crate::paths::disk_volume;
@@ -98,8 +100,12 @@ fn resources(usage: Usage, now: &str) -> value::Map {
 }
 
 /// `/metrics`: counts, and what the node has of everything.
-pub(super) fn metrics(server: &Server) -> Answer {
+pub(super) async fn metrics(server: &Server) -> Answer {
     let pods = server.host.pods();
+    let (dir, objects) = (server.dir.clone(), server.host.objects());
+    // A file system that hangs holds up who asks, and nobody else.
+    let volumes = blocking(move || claimed(&dir, &objects)).await;
+    let volumes = volumes.inspect_err(|error| tracing::warn!(%error, "how full volumes are is not known"));
     let running = |pod: &PodView| pod.containers.iter().filter(|container| container.running.is_some()).count();
     let count = |number: usize| i64::try_from(number).unwrap_or(i64::MAX);
     let stats = Stats {
@@ -107,17 +113,17 @@ pub(super) fn metrics(server: &Server) -> Answer {
         running_containers: Some(count(pods.iter().map(running).sum())),
         certificate_s: server.identity.borrow().ends_s().map(|ends_s| ends_s - server.clock.wall_s()),
         disk: server.machine().map(|machine| room(machine.disk)),
-        volumes: claimed(&server.dir, &server.host.objects()),
+        volumes: volumes.unwrap_or_default(),
     };
     text(stats.to_text())
 }
 
 /// How full the claimed volumes of pods are, by their claims: those with a file system of their own, since the others are the
 /// node's disk once more.
-fn claimed(dir: &Path, pods: &[Value]) -> BTreeMap<Claim, Room> {
+fn claimed(dir: &Path, pods: &[Value]) -> io::Result<BTreeMap<Claim, Room>> {
     let mut seen = BTreeMap::new();
     let device = |path: &Path| rustix::fs::stat(path).map(|stat| stat.st_dev);
-    let Ok(own) = device(dir) else { return seen };
+    let own = device(dir)?;
     for pod in pods.iter().map(Pod) {
         for volume in pod.spec_list("volumes") {
             let Some(name) = claim_name(pod, volume) else { continue };
@@ -131,7 +137,7 @@ fn claimed(dir: &Path, pods: &[Value]) -> BTreeMap<Claim, Room> {
             }
         }
     }
-    seen
+    Ok(seen)
 }
 
 fn room(disk: Disk) -> Room {
@@ -157,7 +163,7 @@ mod tests {
         for (name, shown) in [("own", "/dev"), ("endless", "/proc")] {
             std::os::unix::fs::symlink(shown, disk_volume(dir.path(), "1", name)).expect("a link");
         }
-        let seen = claimed(dir.path(), &[pod]);
+        let seen = claimed(dir.path(), &[pod]).unwrap();
         let names: Vec<_> = seen.keys().map(|claim| (claim.namespace.as_str(), claim.name.as_str())).collect();
         assert_eq!(names, [("shop", "of-own")]);
     }
