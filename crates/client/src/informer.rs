@@ -4,6 +4,8 @@
 //! a watch ends, and begins anew with everything when that revision is no longer kept. What changed is told to every
 //! subscriber in the same order, deletes with the last object; a late subscriber is told everything first.
 
+mod reflector;
+
 use std::any::{Any, TypeId};
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -11,29 +13,15 @@ use std::time::Duration;
 
 use corten_apimachinery::value::{Str, Value};
 use corten_stdx::clock::Clock;
-use corten_stdx::error::Chain;
 use corten_stdx::random::Random;
-use corten_stdx::task::{Stopped, Tasks};
+use corten_stdx::task::Tasks;
 use tokio::sync::watch;
 
-use crate::backoff::Backoff;
+use self::reflector::Reflector;
 use crate::cache::{Cache, Head, Held, Key, View};
-use crate::client::{Client, From, Select, WatchEvent};
+use crate::client::Client;
 use crate::error::Error;
 use crate::resource::Resource;
-
-/// Objects a page, where the server has no streaming lists.
-const PAGE: usize = 500;
-
-/// A watch lives so long and up to as long again, so that those of many clients do not end together.
-const WATCH_S_MIN: u64 = 300;
-
-/// Pauses of a watch that fails, and after how long without a failure they begin anew.
-const PAUSES: Backoff = Backoff { first: Duration::from_millis(800), longest: Duration::from_secs(30) };
-const HEALTHY_MS: i64 = 120_000;
-
-/// Before a watch that ended as it should is begun again.
-const PAUSE: Duration = Duration::from_millis(100);
 
 /// One change of an object. `old` is absent for a new one, `new` for one that is gone.
 pub struct Change<'a, V> {
@@ -195,6 +183,9 @@ trait Sink: Send + Sync {
     fn came_to(&self, reading: Reading);
     /// Nothing up to this revision is missing.
     fn reached(&self, revision: &str);
+    fn has_reached(&self, revision: u64) -> bool;
+    /// Metadata of an object that is held.
+    fn head(&self, key: &Key) -> Option<Arc<Head>>;
 }
 
 impl<V: View> Sink for Informer<V> {
@@ -245,6 +236,14 @@ impl<V: View> Sink for Informer<V> {
             });
         }
     }
+
+    fn has_reached(&self, revision: u64) -> bool {
+        *self.0.revision.borrow() >= revision
+    }
+
+    fn head(&self, key: &Key) -> Option<Arc<Head>> {
+        self.0.cache.get(&key.namespace, &key.name).map(|held| held.head.clone())
+    }
 }
 
 fn held<V: View>(head: &Arc<Head>, object: &Value) -> Option<Arc<Held<V>>> {
@@ -278,8 +277,8 @@ impl Informers {
         Self(Arc::new(Pool { client, clock, random, tasks, running: Mutex::default() }))
     }
 
-    /// The informer of a scope, started where there is none. What other views of the scope hold stays while everything is read
-    /// once more for this one.
+    /// The informer of a scope, started where there is none. Other views of the scope go on while everything is read once more
+    /// for this one.
     pub fn of<V: View>(&self, scope: Scope) -> Informer<V> {
         let mut all = self.running();
         let view = TypeId::of::<V>();
@@ -298,16 +297,9 @@ impl Informers {
     /// Starts a reflector; it waits for its first sink.
     fn follow(&self, scope: Scope) -> Running {
         let (sinks, told) = watch::channel(Sinks::default());
-        let reflector = Reflector {
-            client: self.0.client.clone(),
-            scope,
-            sinks: Sinks::default(),
-            clock: self.0.clock.clone(),
-            random: self.0.random.clone(),
-            revision: None,
-            streaming: true,
-        };
-        self.0.tasks.spawn("informer", reflector.run(self.0.tasks.stopped(), told));
+        let Pool { client, clock, random, tasks, .. } = &*self.0;
+        let reflector = Reflector::new(client.clone(), clock.clone(), random.clone(), scope);
+        tasks.spawn("informer", reflector.run(tasks.stopped(), told));
         Running { informers: HashMap::default(), sinks }
     }
 
@@ -324,183 +316,5 @@ impl Informers {
 
     fn running(&self) -> MutexGuard<'_, HashMap<Scope, Running, ahash::RandomState>> {
         self.0.running.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Resolves when there are other sinks. That nobody can join or end any more, since the pool is gone, is no end of those that
-/// are there.
-async fn told(sinks: &mut watch::Receiver<Sinks>) {
-    if sinks.changed().await.is_err() && !sinks.borrow().is_empty() {
-        std::future::pending::<()>().await;
-    }
-}
-
-/// Reads a scope into sinks.
-struct Reflector {
-    client: Client,
-    scope: Scope,
-    sinks: Sinks,
-    clock: Clock,
-    random: Random,
-    /// Up to which nothing is missing; `None` begins anew.
-    revision: Option<Str>,
-    /// Cleared where the server refuses streaming lists.
-    streaming: bool,
-}
-
-impl Reflector {
-    async fn run(mut self, mut stopped: Stopped, mut sinks: watch::Receiver<Sinks>) {
-        let mut failures = 0;
-        tokio::select! {
-            () = stopped.wait() => return,
-            () = told(&mut sinks) => {}
-        }
-        loop {
-            self.join(&sinks.borrow_and_update());
-            if self.sinks.is_empty() {
-                return;
-            }
-            let since_ms = self.clock.now_ms();
-            let ended = tokio::select! {
-                biased;
-                () = stopped.wait() => return,
-                () = told(&mut sinks) => continue,
-                ended = self.once() => ended,
-            };
-            if self.clock.now_ms() - since_ms >= HEALTHY_MS {
-                failures = 0;
-            }
-            let pause = match ended {
-                Ok(()) => PAUSE,
-                Err(error) => {
-                    self.learn(&error);
-                    failures += 1;
-                    PAUSES.pause(failures, &self.random)
-                }
-            };
-            tokio::select! {
-                () = stopped.wait() => return,
-                () = told(&mut sinks) => {}
-                () = self.clock.sleep(pause) => {}
-            }
-        }
-    }
-
-    /// Takes the sinks that there are now. One that is new has to be told everything.
-    fn join(&mut self, sinks: &Sinks) {
-        if sinks.keys().any(|view| !self.sinks.contains_key(view)) {
-            self.revision = None;
-        }
-        self.sinks.clone_from(sinks);
-    }
-
-    fn learn(&mut self, error: &Error) {
-        let resource = &self.scope.resource;
-        if error.is_expired() {
-            self.revision = None;
-            tracing::info!(%resource, "a revision is no longer kept, everything is listed again");
-        } else if self.revision.is_none() && self.streaming && matches!(error.code(), 400 | 422) {
-            self.streaming = false;
-            tracing::info!(%resource, "the server has no streaming lists");
-        } else {
-            tracing::warn!(%resource, error = %Chain(error), "a watch ended and is begun again");
-            self.sinks.values().for_each(|sink| sink.came_to(Reading::Failed));
-        }
-    }
-
-    /// One watch, to its end.
-    async fn once(&mut self) -> Result<(), Error> {
-        if self.revision.is_none() && !self.streaming {
-            self.list().await?;
-        }
-        let select = self.select();
-        let timeout_s = WATCH_S_MIN + self.random.next_u64() % WATCH_S_MIN;
-        let from = self.revision.as_deref().map_or(From::Everything, From::Revision);
-        let (resource, namespace) = (&self.scope.resource, &self.scope.namespace);
-        let mut watching = self.client.watch(resource, namespace, &select, from, timeout_s).await?;
-        // What an initial list has not shown by its end is gone.
-        let mut unseen = self.revision.is_none().then(|| self.keys());
-        while let Some(event) = watching.next().await? {
-            match event {
-                WatchEvent::Added(object) | WatchEvent::Modified(object) => {
-                    let (key, revision) = self.put(&object);
-                    match &mut unseen {
-                        Some(unseen) => drop(unseen.remove(&key)),
-                        None => self.reached(revision),
-                    }
-                }
-                WatchEvent::Deleted(object) => {
-                    let head = Arc::new(Head::of(&object));
-                    self.sinks.values().for_each(|sink| sink.remove(&head.key(), &head, &object));
-                    if unseen.is_none() {
-                        self.reached(head.revision.clone());
-                    }
-                }
-                WatchEvent::Bookmark { revision, initial_events_end } => {
-                    if let Some(unseen) = unseen.take_if(|_| initial_events_end) {
-                        self.listed(unseen);
-                    }
-                    if unseen.is_none() {
-                        self.reached(revision);
-                    }
-                }
-            }
-        }
-        Ok(())
-    }
-
-    async fn list(&mut self) -> Result<(), Error> {
-        let mut select = Select { limit: PAGE, ..self.select() };
-        let mut unseen = self.keys();
-        loop {
-            let (resource, namespace) = (&self.scope.resource, &self.scope.namespace);
-            let page = self.client.list(resource, namespace, &select).await?;
-            for object in &page.items {
-                let (key, _) = self.put(object);
-                unseen.remove(&key);
-            }
-            if page.continue_token.is_empty() {
-                self.listed(unseen);
-                self.reached(page.revision);
-                return Ok(());
-            }
-            select.continue_token = page.continue_token;
-        }
-    }
-
-    /// Gives an object to every sink; returns its key and revision.
-    fn put(&self, object: &Value) -> (Key, Str) {
-        let head = Arc::new(Head::of(object));
-        let key = head.key();
-        self.sinks.values().for_each(|sink| sink.put(&key, &head, object));
-        (key, head.revision.clone())
-    }
-
-    /// What any of the sinks holds.
-    fn keys(&self) -> BTreeSet<Key> {
-        let mut keys = BTreeSet::new();
-        self.sinks.values().for_each(|sink| sink.keys(&mut keys));
-        keys
-    }
-
-    fn reached(&mut self, revision: Str) {
-        self.sinks.values().for_each(|sink| sink.reached(&revision));
-        self.revision = Some(revision);
-    }
-
-    fn listed(&self, unseen: BTreeSet<Key>) {
-        for sink in self.sinks.values() {
-            unseen.iter().for_each(|key| sink.drop_key(key));
-            sink.came_to(Reading::Whole);
-        }
-    }
-
-    fn select(&self) -> Select {
-        Select {
-            labels: self.scope.labels.clone(),
-            fields: self.scope.fields.clone(),
-            metadata_only: self.scope.metadata_only,
-            ..Select::default()
-        }
     }
 }

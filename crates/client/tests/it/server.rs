@@ -29,6 +29,8 @@ pub(crate) struct Inner {
     pub(crate) injected: AtomicUsize,
     /// A kind that cannot be read now; empty for none.
     pub(crate) unreadable: Mutex<&'static str>,
+    /// Nothing can be read from its beginning now.
+    pub(crate) unlistable: AtomicBool,
     /// Watches that were begun.
     pub(crate) watches: AtomicUsize,
     streaming: bool,
@@ -70,6 +72,7 @@ impl Server {
             faults: AtomicBool::new(true),
             injected: AtomicUsize::new(0),
             unreadable: Mutex::default(),
+            unlistable: AtomicBool::new(false),
             watches: AtomicUsize::new(0),
             streaming,
         }))
@@ -145,6 +148,9 @@ impl Server {
         let mut begin = Vec::new();
         let state = self.0.state.lock().expect("no panic under it");
         let from = if has("sendInitialEvents=true") {
+            if self.0.unlistable.load(Ordering::SeqCst) {
+                return Err(Status::internal("an object cannot be read"));
+            }
             if !self.0.streaming {
                 return Err(Status::bad_request("no streaming lists here"));
             }
