@@ -1,6 +1,5 @@
 //! Upstream's admission plugins, one a file, in upstream's order.
 
-pub(crate) mod amounts;
 mod certificates;
 mod classes;
 mod lifecycle;
@@ -9,6 +8,7 @@ mod node_restriction;
 mod pod_security;
 mod priority;
 mod protection;
+mod quota;
 pub(crate) mod references;
 mod resize;
 mod runtime_class;
@@ -31,6 +31,7 @@ pub use node_restriction::NodeRestriction;
 pub use pod_security::PodSecurity;
 pub use priority::Priority;
 pub use protection::StorageObjectInUseProtection;
+pub use quota::{Ledger, Quotas, ResourceQuota};
 pub use resize::PersistentVolumeClaimResize;
 pub use runtime_class::RuntimeClass;
 pub use service_account::ServiceAccount;
@@ -45,6 +46,7 @@ pub fn chain(
     lookup: &Arc<dyn Lookup>,
     authorizer: &Arc<dyn Authorizer>,
     escalation: Escalation,
+    quotas: ResourceQuota,
     random: &Random,
 ) -> Vec<Arc<dyn Admission>> {
     vec![
@@ -65,6 +67,8 @@ pub fn chain(
         Arc::new(CertificateSubjectRestriction),
         Arc::new(DefaultClass::ingress(lookup.clone())),
         Arc::new(escalation),
+        // What is charged is to be written: nobody refuses it afterwards.
+        Arc::new(quotas),
     ]
 }
 

@@ -43,7 +43,8 @@ impl FromRegistry {
         assert!(self.0.set(registry).is_ok(), "the registry of a lookup is named once");
     }
 
-    fn kind(&self, resource: Resource) -> Result<(&Registry, Arc<KindInfo>), Status> {
+    /// The registry, and the stored version of a kind in it.
+    pub(crate) fn kind(&self, resource: Resource) -> Result<(&Registry, Arc<KindInfo>), Status> {
         let registry = self.0.get().ok_or_else(|| Status::unavailable("the server is starting"))?;
         Ok((registry, kind_of(registry, resource)?))
     }

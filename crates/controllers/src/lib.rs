@@ -28,6 +28,7 @@ mod owned;
 mod pod;
 pub mod pod_gc;
 pub mod replica_set;
+pub mod resource_quota;
 mod revision;
 pub mod root_ca;
 pub mod service_account;

@@ -69,7 +69,10 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let lookup = Arc::new(FromRegistry::default());
     let reads: Arc<dyn Lookup> = lookup.clone();
     let authorizer: Arc<dyn Authorizer> = Arc::new(rbac.clone());
-    let plugins = admission::chain(&reads, &authorizer, Escalation::new(rbac.clone(), server.clone()), &random);
+    let escalation = Escalation::new(rbac.clone(), server.clone());
+    let ledger = Arc::new(admission::Ledger::new(lookup.clone(), server.clone()));
+    let quotas = admission::ResourceQuota::new(ledger, clock.clone());
+    let plugins = admission::chain(&reads, &authorizer, escalation, quotas, &random);
     let sealer = Arc::new(Sealing::new(keys, &SEALED));
     let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());

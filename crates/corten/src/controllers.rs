@@ -9,9 +9,9 @@ use corten_controllers::certificate::Signer;
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
     Base, autoscaler, certificate, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring,
-    endpoints, garbage, job, local_provisioner, namespace, node_ipam, node_lifecycle, pod_gc, replica_set, root_ca,
-    service_account, stateful_set, taint_eviction, token_cleaner, ttl_after_finished, volume_binder, volume_expansion,
-    volume_protection,
+    endpoints, garbage, job, local_provisioner, namespace, node_ipam, node_lifecycle, pod_gc, replica_set,
+    resource_quota, root_ca, service_account, stateful_set, taint_eviction, token_cleaner, ttl_after_finished,
+    volume_binder, volume_expansion, volume_protection,
 };
 use corten_notify::carry::Post;
 use corten_scheduler::binder;
@@ -71,6 +71,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         job::controller(&base),
         ttl_after_finished::controller(&base),
         disruption::controller(&base),
+        resource_quota::controller(&base),
         autoscaler::controller(&base),
         certificate::approve::controller(&base, settings.signer.clone()),
         certificate::sign::controller(&base, settings.signer.clone()),

@@ -6,9 +6,9 @@ use corten_apimachinery::quantity::Quantity;
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::{Map, Value};
 use corten_apiserver::admission::{Admission, AdmissionRequest, Operation};
+use corten_quota::amounts::{self, Amounts, amounts, of_pod};
 use futures_core::future::BoxFuture;
 
-use super::amounts::{self, Amounts, amounts, of_pod};
 use super::{forbidden, is};
 use crate::lookup::{Lookup, PODS, Resource, tree};
 

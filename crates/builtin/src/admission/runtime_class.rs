@@ -5,9 +5,9 @@ use std::sync::Arc;
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::{Map, Value};
 use corten_apiserver::admission::{Admission, AdmissionRequest, Operation};
+use corten_quota::amounts::read;
 use futures_core::future::BoxFuture;
 
-use super::amounts::read;
 use super::{forbidden, is};
 use crate::lookup::{Lookup, PODS, Resource, tree};
 

@@ -5,23 +5,23 @@ use std::collections::BTreeMap;
 use corten_apimachinery::quantity::Quantity;
 use corten_apimachinery::value::{Map, Str, Value};
 
-pub(crate) type Amounts = BTreeMap<Str, Quantity>;
+pub type Amounts = BTreeMap<Str, Quantity>;
 
 /// What a pod may say for all of its containers together.
 const OF_PODS: [&str; 2] = ["cpu", "memory"];
 
 /// A list of amounts. What is no quantity is left out: validation refuses it.
-pub(crate) fn read(list: Option<&Value>) -> Amounts {
+pub fn read(list: Option<&Value>) -> Amounts {
     let list = list.and_then(Value::as_object).into_iter().flat_map(Map::iter);
     list.filter_map(|(name, amount)| Some((name.clone(), Quantity::from_value(amount).ok()?))).collect()
 }
 
 /// A container's `requests` or `limits`.
-pub(crate) fn amounts(container: &Value, field: &str) -> Amounts {
+pub fn amounts(container: &Value, field: &str) -> Amounts {
     read(container.at(&["resources", field]))
 }
 
-pub(crate) fn add(sum: &mut Amounts, more: &Amounts) {
+pub fn add(sum: &mut Amounts, more: &Amounts) {
     for (name, amount) in more {
         match sum.get_mut(name) {
             Some(own) => own.add(amount),
@@ -39,7 +39,7 @@ fn at_least(most: &mut Amounts, other: &Amounts) {
 }
 
 /// What a pod needs at once: all containers and those beside them, or more while one before them runs.
-pub(crate) fn of_pod(pod: &Value, field: &str) -> Amounts {
+pub fn of_pod(pod: &Value, field: &str) -> Amounts {
     let containers = |of: &str| pod.at(&["spec", of]).and_then(Value::as_array).unwrap_or_default();
     let (mut sum, mut beside, mut before) = (Amounts::new(), Amounts::new(), Amounts::new());
     for container in containers("containers") {
