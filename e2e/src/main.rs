@@ -1,9 +1,10 @@
 //! Judgement by strangers. `differential` sends the same requests to the real Kubernetes and to Corten and compares the
-//! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `guest` boots a server of another kind, `host` one that systemd runs; `real` keeps a real control plane running to look at by hand.
+//! answers; `clients` runs kubectl, client-go, the Python client and kube-rs against Corten; `conformance` runs Kubernetes' own tests; `guest` boots a server of another kind, `host` one that systemd runs; `real` keeps a real control plane running to look at by hand.
 
 mod applied;
 mod bench;
 mod clients;
+mod conformance;
 mod differential;
 mod guest;
 mod host;
@@ -39,6 +40,8 @@ enum Verb {
     Differential(differential::Arguments),
     /// Real clients, as they come, against Corten.
     Clients(clients::Arguments),
+    /// Kubernetes' own conformance tests against Corten; fails when one does not pass that did.
+    Conformance(conformance::Arguments),
     /// Figures, with the peer in the same run where there is one; prints tables.
     Bench(bench::Arguments),
     /// Everything on this machine: the shop of `examples/`, kubectl, kills, a rollout under load, the purge.
@@ -78,6 +81,7 @@ async fn run(arguments: Arguments) -> Result<ExitCode> {
     match arguments.command {
         Verb::Differential(arguments) => differential::run(arguments).await,
         Verb::Clients(arguments) => clients::run(arguments).await,
+        Verb::Conformance(arguments) => conformance::run(&arguments),
         Verb::Bench(arguments) => bench::run(arguments).await,
         Verb::Spine(arguments) => spine::run(arguments).await,
         Verb::Servers(arguments) => servers::run(arguments).await,

@@ -28,6 +28,7 @@ const USAGE: &str = "usage: cargo xtask COMMAND
   host    a server that systemd runs: installed, upgraded under load, rebooted; arguments go through (--focus)
   guest   an emulated server with control groups of v2 alone: tests of the runtime, a node from `up` to `purge`
   diff    the same requests to the real Kubernetes and to Corten; arguments go through (--filter, --seed, --help)
+  conformance  Kubernetes' own tests against Corten; arguments go through (--focus, --class, --record, --help)
   bench   figures: api, node, edge, crowd, placement, services, runtime, scheduler or table, with the peer in the same run; arguments go through (--rounds, --help)
 ";
 
@@ -54,6 +55,7 @@ fn run() -> Result<()> {
         ("host", arguments) => strangers::host(arguments),
         ("guest", arguments) => guest::run(arguments),
         ("diff", arguments) => strangers::differential(arguments),
+        ("conformance", arguments) => strangers::conformance(arguments),
         ("bench", arguments) => strangers::bench(arguments),
         ("help" | "--help" | "-h", _) => {
             print!("{USAGE}");

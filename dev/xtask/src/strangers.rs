@@ -10,6 +10,9 @@ use crate::step::{self, cargo};
 /// What `e2e/yardstick/build.sh` builds for these tests.
 const PROGRAMS: [&str; 4] = ["etcd", "kube-apiserver", "kubectl", "kubectl-1.32"];
 
+/// The conformance tests, and what they use.
+const SUITE: [&str; 3] = ["e2e.test", "ginkgo", "kubectl"];
+
 /// The differential test. It takes its own arguments.
 pub(crate) fn differential(arguments: &[String]) -> Result<()> {
     run("differential", arguments)
@@ -27,6 +30,11 @@ pub(crate) fn clients(arguments: &[String]) -> Result<()> {
 
 /// Everything is killed, at random and under load, beside an instance that must not notice; what comes after it overrides it.
 const FAULTS: [&str; 4] = ["--only", "neighbour,random-kills", "--random-kills", "300"];
+
+/// Kubernetes' own tests against Corten. It takes its own arguments.
+pub(crate) fn conformance(arguments: &[String]) -> Result<()> {
+    run_with("conformance", &SUITE, arguments)
+}
 
 /// The examples on this machine, with real tools. It takes its own arguments.
 pub(crate) fn spine(arguments: &[String]) -> Result<()> {
@@ -77,8 +85,12 @@ pub(crate) fn bench(arguments: &[String]) -> Result<()> {
 
 /// One of the tests that `corten-e2e` is.
 pub(crate) fn run(test: &str, arguments: &[String]) -> Result<()> {
+    run_with(test, &PROGRAMS, arguments)
+}
+
+fn run_with(test: &str, needed: &[&str], arguments: &[String]) -> Result<()> {
     requirements::check(&requirements::TEST)?;
-    let programs = programs(&PROGRAMS)?;
+    let programs = programs(needed)?;
     let mut command = Command::new(built()?);
     command.args([test, "--programs", &programs]).args(arguments);
     step::run(command)
