@@ -2,6 +2,7 @@
 //! libFuzzer, and a test here runs every seed of `fuzz/seeds` and everything that was once found, on the stable toolchain.
 
 mod body;
+mod cel;
 mod dns;
 mod http;
 mod layer;
@@ -12,7 +13,8 @@ mod spdy;
 /// A target by its name, which is that of its folder of seeds and of its file in `fuzz/fuzz_targets`.
 pub type Target = fn(&[u8]);
 
-pub const TARGETS: [(&str, Target); 10] = [
+pub const TARGETS: [(&str, Target); 11] = [
+    ("cel", cel::expression),
     ("dns", dns::message),
     ("http_request", http::requests),
     ("http_response", http::response),
