@@ -5,6 +5,7 @@
 //! What is on its disk (`/etc`, `/var`, `/usr/local`) is in a folder and outlives a reboot. Processes, mounts, `/run`, links, rules and
 //! control groups are the namespaces': they go with them, and each boot has new ones.
 
+mod database;
 mod install;
 mod machine;
 mod pretend;
@@ -44,7 +45,8 @@ pub(crate) struct Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 8] = ["boot", "refusals", "install", "restart", "upgrade", "reboot", "power", "uninstall"];
+const STEPS: [&str; 9] =
+    ["boot", "refusals", "install", "restart", "upgrade", "database", "reboot", "power", "uninstall"];
 
 /// The host at whose name the application is, and a word of its page.
 const HOST: &str = "app.localhost";
@@ -53,7 +55,7 @@ const WORD: &str = "nobody";
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let program = corten_program(arguments.corten.clone())?;
     if !sandbox::is_inside() {
-        node::prepare_images(&program, &["busybox"])?;
+        node::prepare_images(&program, &machine::IMAGES)?;
         return sandbox::enter();
     }
     let mut machine = Machine::new(&program, &arguments.programs)?;
@@ -82,6 +84,7 @@ async fn step(machine: &mut Machine, name: &str) -> Result<()> {
         "install" => install::whole(machine),
         "restart" => install::restarted(machine).await,
         "upgrade" => upgrade::all(machine).await,
+        "database" => database::fill(machine),
         "reboot" => reboot::in_order(machine),
         "power" => reboot::power_cuts(machine),
         "uninstall" => install::undone(machine),

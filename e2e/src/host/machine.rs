@@ -22,6 +22,9 @@ pub(super) const DATA: &str = "/var/lib/corten";
 /// What this test brings, there.
 pub(super) const CORTEN: &str = "/corten/corten";
 
+/// Images in its store from the beginning.
+pub(super) const IMAGES: [&str; 2] = ["busybox", "database"];
+
 /// Its network's name.
 const SPACE: &str = "corten-e2e-host";
 
@@ -72,7 +75,7 @@ pub(super) struct Machine {
 }
 
 impl Machine {
-    /// Its disk, with an image in the store of Corten.
+    /// Its disk, with images in the store of Corten.
     pub(super) fn new(program: &Path, programs: &Path) -> Result<Self> {
         ip(&["link", "set", "lo", "up"])?;
         fs::create_dir_all(NAMES)?;
@@ -97,7 +100,7 @@ impl Machine {
         for (from, name) in [(program, "corten"), (&programs.join("kubectl"), "kubectl")] {
             fs::copy(from, machine.disk("corten").join(name)).with_context(|| from.display().to_string())?;
         }
-        make_images(program, &machine.disk(DATA), &["busybox"])?;
+        make_images(program, &machine.disk(DATA), &IMAGES)?;
         Ok(machine)
     }
 

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::machine::{DATA, Machine};
+use super::machine::{DATA, IMAGES, Machine};
 use crate::process::wait;
 use crate::registry::{Content, Registry};
 use crate::spine::node::LIMIT;
@@ -63,7 +63,7 @@ impl Pull {
             .with_context(|| format!("half pulled: {:?}", unfinished(machine)))?;
         let (named, layers) = (named(machine)?, folder(machine, "layers")?);
         let foreign: Vec<_> = layers.iter().filter(|layer| !named.contains(layer.as_str())).collect();
-        ensure!(foreign.is_empty() && layers.len() == 2, "of {layers:?} no image has {foreign:?}");
+        ensure!(foreign.is_empty() && layers.len() == IMAGES.len() + 1, "of {layers:?} no image has {foreign:?}");
         machine.kubectl(&["-n", "app", "delete", "pod", "pulled", "--grace-period=1"]).map(drop)
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use corten_stdx::clock::Stopwatch;
 
+use super::database::{self, Writer};
 use super::install::{settled, starts};
 use super::machine::{CORTEN, DATA, Machine};
 use super::pretend::Fails;
@@ -41,21 +42,25 @@ pub(super) fn in_order(machine: &mut Machine) -> Result<()> {
     again(machine, before)?;
     let ends = machine.kubectl(&["-n", "app", "exec", "rows-0", "--", "cat", "/data/ends"])?;
     ensure!(ends == "ended\n", "a program that listens to SIGTERM was asked to end: {ends:?}");
+    database::kept(machine)?;
     ensure!(service(machine)? == address, "the Service is not where it was: {address}, {}", service(machine)?);
     let said = machine.run(&[CORTEN, "status"])?;
     ensure!(said.contains("host-1"), "{said}");
     Ok(())
 }
 
-/// The power is cut in the middle of a rollout and of a pull, then of an upgrade.
+/// The power is cut in the middle of a rollout, of a pull and of writing rows, then of an upgrade.
 pub(super) fn power_cuts(machine: &mut Machine) -> Result<()> {
-    let before = starts(machine)?;
+    let (before, writer) = (starts(machine)?, Writer::start(machine)?);
     let pull = Pull::begin(machine)?;
     machine.kubectl(&["-n", "app", "set", "env", "deployment/web", "RELEASE=two"])?;
     machine.cut_power()?;
     pull.is_cut(machine)?;
     again(machine, before)?;
     pull.ends(machine)?;
+    database::kept(machine)?;
+    writer.kept(machine)?;
+    database::end(machine)?;
     let path = "jsonpath={.items[*].spec.containers[0].env[0].value}";
     let release = machine.kubectl(&["-n", "app", "get", "pods", "-l", "app=web", "-o", path])?;
     ensure!(release == "two two", "the rollout has not come to its end: {release}");
