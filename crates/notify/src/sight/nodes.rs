@@ -8,13 +8,15 @@ use super::{condition, silent_until_s};
 use crate::fact::{Health, Kind, Sight, Subject};
 use crate::kind::seconds;
 
-/// A server has this long to become ready for the first time.
+/// A server has this long to become ready for the first time. One of which nothing is heard any more had it already.
 const STARTUP_S: i64 = 60;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Server {
     /// What is told of it, if it is not ready.
     ill: Option<String>,
+    /// Nothing is heard of it.
+    is_lost: bool,
     /// The same of what it is short of.
     short: Option<String>,
     created_s: i64,
@@ -24,7 +26,8 @@ pub(crate) struct Server {
 impl View for Server {
     fn from_object(node: &Value) -> Option<Self> {
         let created_s = seconds(Meta::of(node).creation_timestamp());
-        Some(Self { ill: ill(node), short: short(node), created_s, silent_until_s: silent_until_s(node) })
+        let is_lost = condition(node, "Ready").is_some_and(|ready| ready.str_at(&["status"]) == "Unknown");
+        Some(Self { ill: ill(node), is_lost, short: short(node), created_s, silent_until_s: silent_until_s(node) })
     }
 }
 
@@ -37,9 +40,9 @@ impl Server {
         self.silent_until_s
     }
 
-    /// Until when it may still become ready.
+    /// Until when it may still become ready, in Unix seconds.
     fn starts_until_s(&self) -> i64 {
-        self.created_s + STARTUP_S
+        if self.is_lost { self.created_s } else { self.created_s + STARTUP_S }
     }
 }
 
@@ -121,7 +124,7 @@ mod tests {
         let message = || "the server is not ready: m".to_owned();
         assert_eq!(at("False", 20), (Some((Health::Unsure, message())), Some(70_000)));
         assert_eq!(at("False", 70), (Some((Health::Ill, message())), None));
-        let (lost, _) = at("Unknown", 70);
-        assert_eq!(lost, Some((Health::Ill, "the server is lost: nothing was heard of it since T".to_owned())));
+        let lost = || (Some((Health::Ill, "the server is lost: nothing was heard of it since T".to_owned())), None);
+        assert_eq!([at("Unknown", 20), at("Unknown", 70)], [lost(), lost()]);
     }
 }
