@@ -17,6 +17,7 @@ mod sandbox;
 mod server;
 mod servers;
 mod spine;
+mod told;
 
 use std::io::{Read as _, stdin};
 use std::path::PathBuf;

@@ -10,6 +10,7 @@ use rustix::process::Signal;
 use super::Stage;
 use crate::process::wait;
 use crate::spine::node::LIMIT;
+use crate::told::{News, Webhook, now_ms};
 
 /// How long a node may be silent in these tests: more than the ten seconds between two signs of life.
 pub(super) const GRACE_S: u32 = 16;
@@ -67,13 +68,17 @@ spec:
 "#;
 
 fn settle(stage: &Stage) -> Result<()> {
-    let file = stage.first.folder().join("app.yaml");
-    std::fs::write(&file, APP)?;
-    stage.first.kubectl(&["apply", "-f", &file.display().to_string()])?;
+    apply(stage, "app", APP)?;
     let limit = format!("--timeout={}s", LIMIT.as_secs());
     stage.first.kubectl(&["rollout", "status", "deployment/app", &limit])?;
     stage.first.kubectl(&["rollout", "status", "statefulset/only", &limit])?;
     Ok(())
+}
+
+fn apply(stage: &Stage, name: &str, objects: &str) -> Result<()> {
+    let file = stage.first.folder().join(format!("{name}.yaml"));
+    std::fs::write(&file, objects)?;
+    stage.first.kubectl(&["apply", "-f", &file.display().to_string()]).map(drop)
 }
 
 /// The pods of an application, `NAME NODE` each, that are not on their way out.
@@ -130,15 +135,20 @@ pub(super) fn silent(stage: &mut Stage) -> Result<()> {
     Ok(())
 }
 
-/// A server without its cable: what may move moves, what must not be there twice waits; with its cable, it is used again.
+/// A server without its cable: what may move moves, what must not be there twice waits; with its cable, it is used again. Somebody is told
+/// that it is lost, and that it is back.
 pub(super) fn unplugged(stage: &mut Stage) -> Result<()> {
     // Some of the pods are there.
     stage.first.kubectl(&["rollout", "restart", "deployment/app"])?;
     settle(stage)?;
     ensure!(on(&pods(stage, "app")?, "three") > 0, "no pod of the Deployment is on three");
     let only = stage.first.kubectl(&["get", "pod", "only-0", "-o", "jsonpath={.metadata.uid}"])?;
+    let mut webhook = Webhook::start(stage.first.folder(), "webhook")?;
+    apply(stage, "notifier", &webhook.notifier("kube-system", "servers", "Node")?)?;
     stage.lan.set_plugged("three", false)?;
     let watch = Stopwatch::start();
+    stage.first.until(&["get", "node", "three", "--no-headers"], |line| line.contains(" NotReady "))?;
+    let (missed_ms, news) = (now_ms(), |state| News { state, fact: "Node", name: "three" });
     let moved = wait(LIMIT, || {
         let now = pods(stage, "app")?;
         let running =
@@ -148,12 +158,16 @@ pub(super) fn unplugged(stage: &mut Stage) -> Result<()> {
     let elapsed = watch.elapsed();
     println!("        pods have moved after {:.1} s", elapsed.as_secs_f64());
     moved?;
+    webhook.hears_in_time(news("wrong"), missed_ms)?;
     let limit = Duration::from_secs(u64::from(GRACE_S + TOLERATION_S + MOVED_MAX_S));
     ensure!(elapsed < limit, "pods have moved after {elapsed:?}, the limit is {limit:?}");
     let still = stage.first.kubectl(&["get", "pod", "only-0", "-o", "jsonpath={.metadata.uid}"])?;
     ensure!(still == only, "a pod of a StatefulSet was made again while it may still run");
     stage.lan.set_plugged("three", true)?;
     stage.first.until(&["get", "node", "three", "--no-headers"], |line| line.contains(" Ready "))?;
+    webhook.hears_in_time(news("well"), now_ms())?;
+    webhook.hears_no_more()?;
+    stage.first.kubectl(&["-n", "kube-system", "delete", "notifier", "servers"])?;
     // Its old pods end, and the one of the StatefulSet is made anew.
     stage.first.until(&["get", "pods", "-o", r#"jsonpath={.items[*].metadata.deletionTimestamp}"#], str::is_empty)?;
     stage.first.until(&["get", "pod", "only-0", "-o", "jsonpath={.metadata.uid} {.status.phase}"], |said| {

@@ -6,25 +6,15 @@ use std::path::Path;
 
 use anyhow::{Context as _, Result, ensure};
 use rustix::fs::statvfs;
-use serde_json::Value;
 
 use super::node::Node;
-use super::notify::{Target, WEBHOOK};
 use crate::process::wait;
+use crate::told::{News, Webhook, now_ms};
 
 const NAMESPACE: &str = "volumes";
 const POD: &str = "rows-0";
 const CLAIM: &str = "pvc/data-rows-0";
 const MIB: u64 = 1 << 20;
-
-const NOTIFIER: &str = r#"
-apiVersion: corten.dev/v1alpha1
-kind: Notifier
-metadata: {name: volumes, namespace: volumes}
-spec:
-  facts: [Disk]
-  webhook: {url: "http://127.0.0.1:WEBHOOK/"}
-"#;
 
 /// One pod stays, with its volume, so that kills of control and the purge meet it.
 pub(super) fn kept(node: &mut Node) -> Result<()> {
@@ -64,24 +54,17 @@ fn holds_its_size(node: &Node) -> Result<()> {
 
 /// Who is told of the volume's namespace hears that it is full, and that it is well again; `corten status` says how it grows.
 fn fills(node: &Node) -> Result<()> {
-    let mut target = Target::start(node, "volumes-webhook", WEBHOOK)?;
-    apply(node, &NOTIFIER.replace("WEBHOOK", &target.port()?))?;
-    let told = |count: usize, state: &str| {
-        wait(super::node::LIMIT, || Ok((target.taken()?.len() >= count).then_some(())))
-            .with_context(|| format!("nobody was told that the volume is {state}"))?;
-        let last: Value = serde_json::from_str(&target.taken()?[count - 1])?;
-        let news = &last["news"][0];
-        let right = news["state"] == state && news["fact"] == "Disk" && news["object"]["name"] == "data-rows-0";
-        ensure!(right, "the webhook is told {last}");
-        Ok(())
-    };
+    let mut webhook = Webhook::start(node.folder(), "volumes-webhook")?;
+    apply(node, &webhook.notifier(NAMESPACE, "volumes", "Disk")?)?;
+    let news = |state| News { state, fact: "Disk", name: "data-rows-0" };
     shell(node, "dd if=/dev/zero of=/data/much bs=1M count=64 2>/dev/null || true")?;
-    told(1, "wrong")?;
+    webhook.hears_in_time(news("wrong"), now_ms())?;
     let page = node.corten(&["status"])?;
     let words = ["pvc/data-rows-0 in volumes", "its volume is ", "kubectl -n volumes patch pvc data-rows-0"];
     ensure!(words.iter().all(|words| page.contains(words)), "{page}");
     shell(node, "rm /data/much")?;
-    told(2, "well")?;
+    // It is asked for, and has to be well for a while.
+    webhook.hears(news("well"), now_ms())?;
     node.kubectl(&["-n", NAMESPACE, "delete", "notifier", "volumes"]).map(drop)
 }
 

@@ -1,12 +1,15 @@
-"""A webhook that keeps what it takes: each message becomes a line. For tests."""
+"""A webhook that keeps what it takes, and when: each message becomes a line. For tests."""
 
 import http.server
+import json
+import time
 
 
 class Keeper(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
-        body = self.rfile.read(int(self.headers["Content-Length"]))
-        print(body.decode("utf-8"), flush=True)
+        at_ms = int(time.time() * 1000)
+        message = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        print(json.dumps({"at_ms": at_ms, "message": message}), flush=True)
         self.send_response(204)
         self.end_headers()
 
