@@ -39,6 +39,7 @@ pub use taints::TaintNodesByCondition;
 pub use tolerations::DefaultTolerationSeconds;
 
 use crate::lookup::{Lookup, Resource};
+use crate::policy::Policies;
 use crate::rbac::escalation::Escalation;
 
 /// The chain of every server. `authorizer` is asked about what no request's path names.
@@ -46,6 +47,7 @@ pub fn chain(
     lookup: &Arc<dyn Lookup>,
     authorizer: &Arc<dyn Authorizer>,
     escalation: Escalation,
+    policies: &Policies,
     quotas: ResourceQuota,
     random: &Random,
 ) -> Vec<Arc<dyn Admission>> {
@@ -67,6 +69,7 @@ pub fn chain(
         Arc::new(CertificateSubjectRestriction),
         Arc::new(DefaultClass::ingress(lookup.clone())),
         Arc::new(escalation),
+        policies.validating(),
         // What is charged is to be written: nobody refuses it afterwards.
         Arc::new(quotas),
     ]
@@ -77,7 +80,7 @@ fn is(request: &AdmissionRequest, resource: Resource) -> bool {
 }
 
 /// Upstream's refusal by a plugin. Names the object by what it will be called, as far as that is known.
-fn forbidden(request: &AdmissionRequest, why: &str) -> Status {
+pub(crate) fn forbidden(request: &AdmissionRequest, why: &str) -> Status {
     let generated = request.object.str_at(&["metadata", "generateName"]);
     let name = match (request.name.as_str(), generated) {
         ("", "") => "Unknown",

@@ -5,6 +5,7 @@
 //! reaches a file, a socket or a clock, and nothing that a stranger writes runs without bound: text, nesting, types, cost and
 //! work have limits with names.
 
+pub mod admission;
 mod ast;
 mod budget;
 mod check;

@@ -20,6 +20,7 @@ use corten_builtin::crd::controller::CustomResources;
 use corten_builtin::install::{install, install_kinds, install_roles};
 use corten_builtin::lookup::{FromRegistry, Lookup, Resource};
 use corten_builtin::node::NodeAuthorizer;
+use corten_builtin::policy::Policies;
 use corten_builtin::rbac::Rbac;
 use corten_builtin::rbac::escalation::Escalation;
 use corten_builtin::rbac::feed::{Feed, aggregate};
@@ -72,7 +73,8 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let escalation = Escalation::new(rbac.clone(), server.clone());
     let ledger = Arc::new(admission::Ledger::new(lookup.clone(), server.clone()));
     let quotas = admission::ResourceQuota::new(ledger, clock.clone());
-    let plugins = admission::chain(&reads, &authorizer, escalation, quotas, &random);
+    let policies = Policies::new(reads.clone(), rbac.clone());
+    let plugins = admission::chain(&reads, &authorizer, escalation, &policies, quotas, &random);
     let sealer = Arc::new(Sealing::new(keys, &SEALED));
     let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());
@@ -93,6 +95,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let custom = CustomResources::new(registry.clone(), server.clone(), clock.clone(), corten_api::metadata_schema())?;
     let served = custom.start(&tasks).wait_for(|count| *count > 0).await.is_ok();
     anyhow::ensure!(served, "the custom resource definitions could not be read");
+    policies.start(&registry, &tasks).await?;
 
     let mut checks = Checks::default();
     checks.register("store", true, Arc::new(StoreCheck(store)));

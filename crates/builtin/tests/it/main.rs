@@ -3,6 +3,7 @@
 mod custom;
 mod faults;
 mod kinds;
+mod policies;
 mod protobuf;
 mod published;
 mod services;
