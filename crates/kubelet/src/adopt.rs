@@ -25,7 +25,7 @@ pub(crate) fn observed(pod: Pod<'_>, state: Option<&PodState>, now_ms: i64) -> O
         let mut own: Vec<_> = states.iter().filter(|state| state.id.name == container.name()).collect();
         own.sort_by_key(|state| state.id.attempt);
         let known = match own.pop() {
-            Some(newest) => from_engine(newest, own.pop(), told),
+            Some(newest) => from_engine(newest, own.pop(), container, told),
             None => from_status(told, container.role, state.is_none(), now_ms),
         };
         seen.initialized |= container.role == Role::Main && state.is_some() && known.current.is_some();
@@ -43,11 +43,18 @@ fn told<'a>(pod: Pod<'a>, container: pod::Container<'_>) -> &'a Value {
     all.find(|status| status.str_at(&["name"]) == container.name()).unwrap_or(&Value::Null)
 }
 
-fn from_engine(newest: &ContainerState, before: Option<&ContainerState>, told: &Value) -> Container {
+fn from_engine(
+    newest: &ContainerState,
+    before: Option<&ContainerState>,
+    container: pod::Container<'_>,
+    told: &Value,
+) -> Container {
     let attempt = newest.id.attempt;
     let same = told.i64_at(&["restartCount"]) == Some(attempt.into());
     let text = |field: &str| Str::from(told.str_at(&[field]));
     let is = |field: &str| told.get(field).and_then(Value::as_bool).unwrap_or_default();
+    // The API server may not have been told of this start yet. What no probe judges holds from the start on.
+    let holds = |probe, told| newest.exit.is_none() && (container.probe(probe).is_none() || same && is(told));
     let end = newest.exit.is_some().then(|| {
         let known = ended(told.at(&["state", "terminated"]), attempt).filter(|_| same);
         known.unwrap_or_else(|| from_exit(newest))
@@ -65,8 +72,8 @@ fn from_engine(newest: &ContainerState, before: Option<&ContainerState>, told: &
         }),
         previous: previous.or_else(|| before.map(from_exit)),
         next_attempt: attempt + 1,
-        started: same && is("started"),
-        ready: same && is("ready"),
+        started: holds("startupProbe", "started"),
+        ready: holds("readinessProbe", "ready"),
         ..Container::default()
     }
 }
@@ -185,6 +192,23 @@ mod tests {
         assert_eq!(known.previous.as_ref().map(|end| (end.attempt, end.code)), Some((1, 7)));
         assert_eq!(seen.container("i").end().map(|end| end.code), Some(0));
         assert_eq!(seen.container("new").next_attempt, 0);
+    }
+
+    #[test]
+    fn what_was_started_before_it_was_told_goes_on_by_its_probes() {
+        let check = |probes: Value, expect: (bool, bool)| {
+            let mut pod = pod();
+            let told = value!([{"name": "c", "restartCount": 1, "ready": true, "started": true}]);
+            *pod.at_mut(&["status", "containerStatuses"]).expect("it is there") = told;
+            *pod.at_mut(&["spec", "containers"]).expect("it is there") = value!([probes]);
+            let seen = observed(Pod(&pod), Some(&state(None)), 0);
+            let known = seen.container("c");
+            assert_eq!((known.started, known.ready), expect);
+        };
+        check(value!({"name": "c"}), (true, true));
+        check(value!({"name": "c", "readinessProbe": {}}), (true, false));
+        check(value!({"name": "c", "startupProbe": {}}), (false, true));
+        check(value!({"name": "c", "startupProbe": {}, "readinessProbe": {}}), (false, false));
     }
 
     #[test]
