@@ -1,12 +1,14 @@
 //! A server that systemd runs: this machine's own systemd, as the first process of namespaces of their own. Corten is installed as
 //! its service; control is ended and killed, the program replaced under load by a good one and by bad ones, the server rebooted in
-//! order and by cutting its power, in the middle of a rollout, of an image's pull and of an upgrade; last it is uninstalled.
+//! order and by cutting its power, in the middle of a rollout, of an image's pull and of an upgrade; it is uninstalled; last it
+//! joins another server's cluster.
 //!
 //! What is on its disk (`/etc`, `/var`, `/usr/local`) is in a folder and outlives a reboot. Processes, mounts, `/run`, links, rules and
 //! control groups are the namespaces': they go with them, and each boot has new ones.
 
 mod database;
 mod install;
+mod join;
 mod machine;
 mod pretend;
 mod pull;
@@ -45,8 +47,8 @@ pub(crate) struct Arguments {
 }
 
 /// Names of the steps, in their order.
-const STEPS: [&str; 9] =
-    ["boot", "refusals", "install", "restart", "upgrade", "database", "reboot", "power", "uninstall"];
+const STEPS: [&str; 10] =
+    ["boot", "refusals", "install", "restart", "upgrade", "database", "reboot", "power", "uninstall", "join"];
 
 /// The host at whose name the application is, and a word of its page.
 const HOST: &str = "app.localhost";
@@ -88,6 +90,7 @@ async fn step(machine: &mut Machine, name: &str) -> Result<()> {
         "reboot" => reboot::in_order(machine),
         "power" => reboot::power_cuts(machine),
         "uninstall" => install::undone(machine),
+        "join" => join::joins(machine),
         other => anyhow::bail!("no step is called {other}"),
     };
     let word = if outcome.is_ok() { "ok     " } else { "FAILED " };

@@ -77,14 +77,7 @@ pub(super) fn containers(machine: &Machine) -> Result<String> {
 pub(super) async fn restarted(machine: &Machine) -> Result<()> {
     let (before, load) = (containers(machine)?, visitors());
     machine.run(&["systemctl", "restart", "corten"])?;
-    let pid = machine.property("MainPID")?;
-    machine.run(&["kill", "-KILL", &pid])?;
-    wait(LIMIT, || {
-        // In this order: systemd takes the killed one for active until it has heard of its end.
-        let now = machine.property("MainPID")?;
-        let is_another = now != pid && now != "0";
-        Ok((is_another && machine.property("ActiveState")? == "active").then_some(()))
-    })?;
+    machine.killed()?;
     let report = load.stop().await?;
     println!("        {} requests, slowest {:?}", report.samples.len(), report.slowest());
     report.nothing_lost()?;

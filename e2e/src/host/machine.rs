@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, mount};
 use tempfile::TempDir;
 
 use crate::process::{Process, wait};
-use crate::spine::node::{LIMIT, make_images};
+use crate::spine::node::{LIMIT, Node, make_images};
 
 /// Where its edge is.
 pub(super) const EDGE: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::new(192, 0, 2, 2), 80));
@@ -70,6 +70,9 @@ const BOOT: &str = include_str!("boot.sh");
 
 pub(super) struct Machine {
     folder: TempDir,
+    /// The program under test and kubectl's folder, here.
+    program: PathBuf,
+    programs: PathBuf,
     /// While it is on. It becomes what waits for the first process in there.
     power: Option<Process>,
 }
@@ -80,7 +83,8 @@ impl Machine {
         ip(&["link", "set", "lo", "up"])?;
         fs::create_dir_all(NAMES)?;
         mount(SPACE, NAMES, "tmpfs", MountFlags::empty(), None).with_context(|| format!("mount on {NAMES}"))?;
-        let machine = Self { folder: tempfile::tempdir()?, power: None };
+        let (program, programs) = (program.to_owned(), programs.to_owned());
+        let machine = Self { folder: tempfile::tempdir()?, program, programs, power: None };
         for folder in FOLDERS {
             fs::create_dir_all(machine.disk(folder))?;
         }
@@ -97,10 +101,10 @@ impl Machine {
             symlink("/dev/null", machine.disk("etc/systemd/system").join(unit))?;
         }
         fs::write(machine.disk("boot.sh"), BOOT)?;
-        for (from, name) in [(program, "corten"), (&programs.join("kubectl"), "kubectl")] {
+        for (from, name) in [(&machine.program, "corten"), (&machine.programs.join("kubectl"), "kubectl")] {
             fs::copy(from, machine.disk("corten").join(name)).with_context(|| from.display().to_string())?;
         }
-        make_images(program, &machine.disk(DATA), &IMAGES)?;
+        make_images(&machine.program, &machine.disk(DATA), &IMAGES)?;
         Ok(machine)
     }
 
@@ -229,6 +233,23 @@ impl Machine {
     pub(super) fn property(&self, name: &str) -> Result<String> {
         let value = self.run(&["systemctl", "show", "--value", "--property", name, "corten"])?;
         Ok(value.trim().to_owned())
+    }
+
+    /// A server at the other end of its cable, of the same programs.
+    pub(super) fn other(&self) -> Result<Node> {
+        Node::new(self.program.clone(), &self.programs)
+    }
+
+    /// Kills control, and waits until systemd has started it again.
+    pub(super) fn killed(&self) -> Result<()> {
+        let pid = self.property("MainPID")?;
+        self.run(&["kill", "-KILL", &pid])?;
+        wait(LIMIT, || {
+            // In this order: systemd takes the killed one for active until it has heard of its end.
+            let now = self.property("MainPID")?;
+            let is_another = now != pid && now != "0";
+            Ok((is_another && self.property("ActiveState")? == "active").then_some(()))
+        })
     }
 
     /// Waits until the service is ready.

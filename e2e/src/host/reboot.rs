@@ -57,10 +57,17 @@ pub(super) fn power_cuts(machine: &mut Machine) -> Result<()> {
     machine.cut_power()?;
     pull.is_cut(machine)?;
     again(machine, before)?;
+    let watch = Stopwatch::start();
     pull.ends(machine)?;
+    let pulled = watch.elapsed().as_secs_f64();
     database::kept(machine)?;
     writer.kept(machine)?;
+    let kept = watch.elapsed().as_secs_f64();
     database::end(machine)?;
+    let gone = watch.elapsed().as_secs_f64();
+    println!(
+        "        pulled {pulled:.1} s later, the databases as they were after {kept:.1} s, gone after {gone:.1} s"
+    );
     let path = "jsonpath={.items[*].spec.containers[0].env[0].value}";
     let release = machine.kubectl(&["-n", "app", "get", "pods", "-l", "app=web", "-o", path])?;
     ensure!(release == "two two", "the rollout has not come to its end: {release}");
