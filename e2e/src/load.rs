@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval, timeout};
 
 /// A request that takes longer is lost.
-const ANSWER_LIMIT: Duration = Duration::from_secs(10);
+pub(crate) const ANSWER_LIMIT: Duration = Duration::from_secs(10);
 
 /// Failures that an error tells word for word.
 const FAILURES_SHOWN: usize = 20;
@@ -52,6 +52,8 @@ pub(crate) struct Sample {
     /// Since the load's start.
     pub(crate) begun: Duration,
     pub(crate) took: Duration,
+    /// What it sent, if it was a POST; no other request of the load has it.
+    pub(crate) token: String,
     pub(crate) failure: Option<Failure>,
 }
 
@@ -115,10 +117,14 @@ impl Running {
 }
 
 impl Report {
+    /// Requests without a right answer.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = (&Sample, &Failure)> {
+        self.samples.iter().filter_map(|sample| Some((sample, sample.failure.as_ref()?)))
+    }
+
     /// An error that names the first failures, unless nothing was lost.
     pub(crate) fn nothing_lost(&self) -> Result<()> {
-        let failed = |sample: &Sample| sample.failure.as_ref().map(|failure| sample.describe(failure));
-        let failures: Vec<String> = self.samples.iter().filter_map(failed).collect();
+        let failures: Vec<String> = self.failures().map(|(sample, failure)| sample.describe(failure)).collect();
         let (name, sent, lost) = (self.name, self.samples.len(), failures.len());
         ensure!(sent > 0, "{name}: nothing was sent");
         let first = &failures[..lost.min(FAILURES_SHOWN)];
@@ -159,7 +165,7 @@ async fn work(load: Arc<Load>, worker: u32, period: Duration, watch: Stopwatch, 
         if failure.is_some() {
             connection = None;
         }
-        samples.push(Sample { begun, took: watch.elapsed() - begun, failure });
+        samples.push(Sample { begun, took: watch.elapsed() - begun, token, failure });
     }
     samples
 }

@@ -1,12 +1,13 @@
 //! Kills of everything that may be killed, in a random order, under load: control, the edge, its holder, processes of pods, programs in
-//! containers. No acknowledged write is lost, no request of a replicated application, and in the end nothing is left. The order comes
-//! from a seed, which is printed, so that a run can be repeated.
+//! containers. No acknowledged write is lost, no request of a replicated application, none is carried out twice, and in the end nothing
+//! is left. The order comes from a seed, which is printed, so that a run can be repeated.
 //!
 //! One process dies at a time. Before the next one, whoever is to bring the last one back has had the time for it where nobody
 //! else could: a holder is killed only while control is there, and control not before the holder is back, since otherwise nobody has
 //! the sockets.
 
 mod judge;
+mod requests;
 mod victims;
 mod writers;
 
@@ -22,17 +23,16 @@ use super::names::{ASKED_TWICE, Askers};
 use super::node::{LIMIT, Node};
 use super::shop::{HOSTS, NAMESPACE as SHOP};
 use super::traces::Traces;
-use crate::load::{Load, Running};
+use crate::load::Load;
 use crate::process::wait;
+use judge::Strikes;
 pub(super) use judge::{Death, longest_wait, lost};
-pub(super) use victims::{Role, containers, edge, kill, programs};
+use requests::Requests;
+pub(crate) use victims::{Role, containers, edge, kill, parent, programs};
 use writers::Writers;
 
 const NAMESPACE: &str = "kills";
 const DEPLOYMENT: &str = "deployment/many";
-const HOST: &str = "many.localhost";
-/// A word of its page.
-const WORD: &str = "still here";
 
 /// Who dies, in what proportion; each deck is shuffled, so that everybody has a turn.
 const DECK: [Kind; 12] = [
@@ -90,9 +90,13 @@ struct Killer<'a> {
     node: &'a mut Node,
     instance: String,
     random: Random,
-    load: &'a Running,
+    plan: Plan,
+    requests: &'a Requests,
     /// Of the edge, which a holder's death is too.
-    deaths: Vec<Death>,
+    edges: Vec<Death>,
+    strikes: Strikes,
+    /// Since when control is away, and has not said since that it is ready.
+    away: Option<Duration>,
     /// How often each pod was struck, by UID.
     struck: BTreeMap<String, u32>,
     killed: BTreeMap<Kind, u32>,
@@ -100,26 +104,15 @@ struct Killer<'a> {
 }
 
 pub(super) async fn everything(node: &mut Node, instances: &[String], plan: Plan) -> Result<()> {
-    println!("        {} kills with --seed {}", plan.kills, plan.seed);
     let before = Traces::with_namespaces(instances)?;
-    deploy(node, plan)?;
-    let askers = Askers::start(node)?;
-    let shop = heal::running(node)?;
-    let writers = Writers::start(node, NAMESPACE, plan.seed)?;
-    let (edge, service) = (visitors(node).start(), visitors_of_shop(node)?.start());
-    let mut killer = Killer::new(node, &edge, plan)?;
-    let killed = killer.run(plan.kills).await;
-    let Killer { deaths, struck, killed: counts, .. } = killer;
-    let (edge, service) = (edge.stop().await?, service.stop().await?);
-    killed.with_context(|| format!("after {counts:?}"))?;
-    let cut = lost(&edge, &deaths)?;
+    let (askers, shop) = (Askers::start(node)?, heal::running(node)?);
+    let service = visitors_of_shop(node)?.start();
+    let outcome = under_load(node, plan).await;
+    let service = service.stop().await?;
+    outcome?;
     service.nothing_lost()?;
-    let (sent, slowest) = (edge.samples.len(), edge.slowest());
-    println!("        {counts:?}; {sent} requests, {cut} cut with an edge, slowest {slowest:.0?}");
     println!("        {} past the edge, slowest {:.0?}", service.samples.len(), service.slowest());
     askers.go_on(node, ASKED_TWICE)?;
-    writers.stop(node).await?;
-    again(node, &struck)?;
     ensure!(heal::running(node)? == shop, "containers that nobody struck are not what they were: {shop:#?}");
     askers.finish(node)?;
     node.kubectl(&["delete", "namespace", NAMESPACE, "--timeout=120s"])?;
@@ -128,9 +121,27 @@ pub(super) async fn everything(node: &mut Node, instances: &[String], plan: Plan
     wait(LIMIT, || Ok(left().ok())).or_else(|_| left())
 }
 
+/// The kills, with writers and requests for who is struck.
+async fn under_load(node: &mut Node, plan: Plan) -> Result<()> {
+    println!("        {} kills with --seed {}", plan.kills, plan.seed);
+    deploy(node, plan)?;
+    let writers = Writers::start(node, NAMESPACE, plan.seed)?;
+    let requests = Requests::start(node)?;
+    let mut killer = Killer::new(node, &requests, plan)?;
+    let killed = killer.run().await;
+    let Killer { edges, strikes, struck, killed: counts, .. } = killer;
+    killed.with_context(|| format!("after {counts:?}"))?;
+    println!("        {counts:?}");
+    requests.judge(&edges, &strikes).await?;
+    writers.stop(node).await?;
+    again(node, &struck)
+}
+
 fn deploy(node: &Node, plan: Plan) -> Result<()> {
-    let file = node.folder().join("kills.yaml");
-    fs::write(&file, include_str!("kills.yaml"))?;
+    let (file, records) = (node.folder().join("kills.yaml"), requests::records(node));
+    fs::create_dir_all(&records)?;
+    let objects = include_str!("kills.yaml").replace("RECORDS", records.to_str().context("a path of text")?);
+    fs::write(&file, objects)?;
     node.kubectl(&["apply", "-f", file.to_str().context("a path of text")?])?;
     if plan.kills > SHORT_KILLS_MAX {
         let replicas = format!("--replicas={REPLICAS_OF_LONG}");
@@ -144,26 +155,20 @@ fn rolled_out(node: &Node) -> Result<()> {
     node.kubectl(&["-n", NAMESPACE, "rollout", "status", DEPLOYMENT, &limit]).map(drop)
 }
 
-fn visitors(node: &Node) -> Load {
-    Load {
-        name: "while everything is killed",
-        address: node.edge(),
-        host: HOST.to_owned(),
-        path: "/".to_owned(),
-        echo: false,
-        expect: WORD.to_owned(),
-        keep_alive: false,
-        connections: 16,
-        requests_per_s: 200,
-    }
-}
-
 /// Requests for pods that nobody strikes, by their Service's address, which needs no process of ours.
 fn visitors_of_shop(node: &Node) -> Result<Load> {
     let address = node.field(SHOP, "service/www", "{.spec.clusterIP}:{.spec.ports[0].port}")?;
-    let (name, host, expect) = ("past the edge", HOSTS[0].0.to_owned(), HOSTS[0].1.to_owned());
-    let address = address.parse().with_context(|| format!("the Service's address is {address:?}"))?;
-    Ok(Load { name, address, host, expect, connections: 4, requests_per_s: 60, ..visitors(node) })
+    Ok(Load {
+        name: "past the edge",
+        address: address.parse().with_context(|| format!("the Service's address is {address:?}"))?,
+        host: HOSTS[0].0.to_owned(),
+        path: "/".to_owned(),
+        echo: false,
+        expect: HOSTS[0].1.to_owned(),
+        keep_alive: false,
+        connections: 4,
+        requests_per_s: 60,
+    })
 }
 
 /// Everything is ready again by itself, and a container was started again as often as something of its pod was struck, at most.
@@ -182,20 +187,30 @@ fn again(node: &Node, struck: &BTreeMap<String, u32>) -> Result<()> {
 }
 
 impl<'a> Killer<'a> {
-    fn new(node: &'a mut Node, load: &'a Running, plan: Plan) -> Result<Self> {
-        let (instance, random) = (node.instance()?, Random::seeded(plan.seed));
-        let (deaths, struck, killed) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
-        Ok(Self { node, instance, random, load, deaths, struck, killed, last: None })
+    fn new(node: &'a mut Node, requests: &'a Requests, plan: Plan) -> Result<Self> {
+        Ok(Self {
+            instance: node.instance()?,
+            random: Random::seeded(plan.seed),
+            node,
+            plan,
+            requests,
+            edges: Vec::new(),
+            strikes: Strikes::default(),
+            away: None,
+            struck: BTreeMap::new(),
+            killed: BTreeMap::new(),
+            last: None,
+        })
     }
 
-    /// So many kills; afterwards control and an edge are there.
-    async fn run(&mut self, kills: u32) -> Result<()> {
+    /// All kills; afterwards control and an edge are there.
+    async fn run(&mut self) -> Result<()> {
         let mut deck = Vec::new();
-        for number in 0..kills {
+        for number in 0..self.plan.kills {
             if deck.is_empty() {
                 deck = self.shuffled();
                 let decks = number / u32::try_from(DECK.len())?;
-                if kills > SHORT_KILLS_MAX && decks % DECKS_PER_ROLLOUT == DECKS_PER_ROLLOUT - 1 {
+                if self.plan.kills > SHORT_KILLS_MAX && decks % DECKS_PER_ROLLOUT == DECKS_PER_ROLLOUT - 1 {
                     self.roll().await?;
                 }
             }
@@ -205,7 +220,7 @@ impl<'a> Killer<'a> {
             *self.killed.entry(kind).or_default() += 1;
             self.last = Some(kind);
         }
-        self.node.until_ready()?;
+        self.ready()?;
         self.edge().map(drop)
     }
 
@@ -215,9 +230,18 @@ impl<'a> Killer<'a> {
         deck
     }
 
+    /// Waits until control says that it is ready.
+    fn ready(&mut self) -> Result<()> {
+        self.node.until_ready()?;
+        if let Some(begun) = self.away.take() {
+            self.strikes.absences.push(Death { begun, over: self.requests.elapsed() });
+        }
+        Ok(())
+    }
+
     /// Begins a rollout; nobody waits for its end.
     async fn roll(&mut self) -> Result<()> {
-        self.node.until_ready()?;
+        self.ready()?;
         self.node.kubectl(&["-n", NAMESPACE, "rollout", "restart", DEPLOYMENT]).map(drop)
     }
 
@@ -228,6 +252,8 @@ impl<'a> Killer<'a> {
         }
         match kind {
             Kind::Control => {
+                // One that was killed before it was ready is away for longer.
+                self.away.get_or_insert(self.requests.elapsed());
                 self.node.kill()?;
                 self.node.start()
             }
@@ -236,7 +262,7 @@ impl<'a> Killer<'a> {
                 self.end_edge(edge, &[])
             }
             Kind::Holder => {
-                self.node.until_ready()?;
+                self.ready()?;
                 let edge = self.edge()?;
                 self.end_edge(victims::parent(edge)?, &[edge])?;
                 self.edge().map(drop)
@@ -247,7 +273,7 @@ impl<'a> Killer<'a> {
 
     /// Control is ready, and so are enough pods.
     fn settle(&mut self) -> Result<()> {
-        self.node.until_ready()?;
+        self.ready()?;
         let ready = ["-n", NAMESPACE, "get", DEPLOYMENT, "-o", "jsonpath={.status.readyReplicas}"];
         let is_enough = |ready: &str| ready.parse::<u32>().is_ok_and(|ready| ready >= READY_MIN);
         self.node.until(&ready, is_enough).map(drop)
@@ -259,9 +285,9 @@ impl<'a> Killer<'a> {
     }
 
     fn end_edge(&mut self, pid: i32, others: &[i32]) -> Result<()> {
-        let begun = self.load.elapsed();
+        let begun = self.requests.elapsed();
         kill(pid, others)?;
-        self.deaths.push(Death { begun, over: self.load.elapsed() });
+        self.edges.push(Death { begun, over: self.requests.elapsed() });
         Ok(())
     }
 
@@ -270,19 +296,25 @@ impl<'a> Killer<'a> {
         wait(LIMIT, || {
             let ours = victims::pods(self.node, NAMESPACE)?;
             let mut candidates: Vec<(u32, u64, i32, String)> = Vec::new();
-            for (pid, role) in programs(&self.instance)? {
+            let programs = programs(&self.instance)?;
+            for (pid, role) in &programs {
                 let uid = match (kind, role) {
                     (Kind::Pod, Role::Pod(uid)) | (Kind::Container, Role::Container(uid, true)) => uid,
                     _ => continue,
                 };
-                if ours.contains(&uid) {
-                    let times = self.struck.get(&uid).copied().unwrap_or_default();
-                    candidates.push((times, self.random.next_u64(), pid, uid));
+                if ours.contains(uid) {
+                    let times = self.struck.get(uid).copied().unwrap_or_default();
+                    candidates.push((times, self.random.next_u64(), *pid, uid.clone()));
                 }
             }
             let Some((_, _, pid, uid)) = candidates.into_iter().min() else { return Ok(None) };
+            // Its containers end with a pod's process.
+            let others = if kind == Kind::Pod { containers(&programs, &uid) } else { Vec::new() };
             *self.struck.entry(uid).or_default() += 1;
-            Ok(kill(pid, &[])?.then_some(()))
+            let begun = self.requests.elapsed();
+            let was_there = kill(pid, &others)?;
+            self.strikes.deaths.push(Death { begun, over: self.requests.elapsed() });
+            Ok(was_there.then_some(()))
         })
         .context("nobody to be struck")
     }

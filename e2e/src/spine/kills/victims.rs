@@ -74,7 +74,7 @@ pub(crate) fn edge(instance: &str) -> Result<Option<i32>> {
 }
 
 /// Who has started a process.
-pub(super) fn parent(pid: i32) -> Result<i32> {
+pub(crate) fn parent(pid: i32) -> Result<i32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1));
     parent.and_then(|parent| parent.parse().ok()).context("a process has a parent")
