@@ -6,6 +6,7 @@
 mod files;
 mod inside;
 mod kernel;
+mod kills;
 mod machine;
 mod platform;
 mod suites;

@@ -11,7 +11,7 @@ pub(crate) mod faults;
 mod heal;
 mod informer;
 mod interrupted;
-mod kills;
+pub(crate) mod kills;
 mod kubectl;
 mod moved;
 mod names;

@@ -11,7 +11,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, ensure};
 use tempfile::TempDir;
 
-use super::HOME;
+use super::{HOME, kills};
 use crate::spine::faults::POD_PIDS_MAX;
 use crate::spine::node::{LIMIT, Node};
 use crate::spine::traces::Traces;
@@ -23,6 +23,9 @@ const PAGE: &str = "from a pod of the guest\n";
 
 /// What a container of the workload finds as its limits.
 const LIMITS: &str = "memory.max 67108864\nmemory.oom.group 1\ncpu.max 50000 100000\ncpu.weight 4\npids.max max\n";
+
+/// What it is called by those who ask for nothing in particular.
+const PLAIN: &str = "web";
 
 /// Its Deployment.
 const WEB: &str = "deployment/web";
@@ -43,7 +46,7 @@ impl Platform {
     }
 
     /// They build on each other.
-    pub(super) fn steps(&self) -> [(&'static str, Step); 7] {
+    pub(super) fn steps(&self) -> [(&'static str, Step); 8] {
         [
             ("up", |platform| platform.node.up()),
             ("image and workload", Self::deploy),
@@ -51,6 +54,7 @@ impl Platform {
             ("exec and service", Self::reach),
             ("out of memory", Self::out_of_memory),
             ("control dies and adopts", Self::adoption),
+            ("everybody else dies", |platform| kills::each(&platform.node)),
             ("purge", Self::purge),
         ]
     }
@@ -102,7 +106,7 @@ impl Platform {
 
     fn answers(&self) -> Result<()> {
         let address = self.node.field("default", "service/web", "{.spec.clusterIP}")?;
-        (0..10).try_for_each(|_| visit(&address))
+        (0..10).try_for_each(|_| visit(&address, PLAIN))
     }
 
     fn out_of_memory(&mut self) -> Result<()> {
@@ -121,14 +125,16 @@ impl Platform {
         let address = self.node.field("default", "service/web", "{.spec.clusterIP}")?;
         let before = firsts(&self.group()?)?;
         ensure!(before.len() >= 4, "two pods have a process each, and their containers: {before:?}");
+        self.node.kubectl(&["create", "configmap", "told"])?;
         self.node.kill()?;
-        visit(&address)?;
+        visit(&address, PLAIN)?;
         self.node.up()?;
+        self.node.kubectl(&["get", "configmap", "told"]).context("what was answered before the kill")?;
         let after = firsts(&self.group()?)?;
         ensure!(before == after, "processes were {before:?} and are {after:?}");
         let counts = self.node.kubectl(&restarts)?;
         ensure!(counts == "0 0", "restarts: {counts}");
-        visit(&address)
+        visit(&address, PLAIN)
     }
 
     /// With everything running.
@@ -148,11 +154,11 @@ fn timeout() -> String {
     format!("--timeout={}s", LIMIT.as_secs())
 }
 
-/// One request over a connection of its own.
-fn visit(address: &str) -> Result<()> {
+/// One request over a connection of its own, for this host.
+pub(super) fn visit(address: &str, host: &str) -> Result<()> {
     let mut connection = TcpStream::connect((address, 80)).with_context(|| address.to_owned())?;
     connection.set_read_timeout(Some(Duration::from_secs(30)))?;
-    connection.write_all(b"GET / HTTP/1.0\r\n\r\n")?;
+    connection.write_all(format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").as_bytes())?;
     let mut answer = String::new();
     connection.read_to_string(&mut answer)?;
     ensure!(answer.ends_with(PAGE), "http://{address}/ answers {answer:?}");
