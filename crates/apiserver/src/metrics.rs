@@ -23,6 +23,7 @@ const DURATION_BOUNDS_S: [f64; 14] = [0.005, 0.025, 0.05, 0.1, 0.2, 0.4, 0.6, 0.
 pub struct Metrics {
     requests: Family<AtomicU64>,
     durations: Family<Histogram>,
+    webhooks: Webhooks,
     pub reads_in_flight: AtomicI64,
     pub writes_in_flight: AtomicI64,
     pub long_running: AtomicI64,
@@ -53,7 +54,72 @@ impl RequestLabels<'_> {
     }
 }
 
+/// A call of an admission webhook, as it is counted.
+#[derive(Clone, Copy, Debug)]
+pub struct HookLabels<'a> {
+    pub name: &'a str,
+    /// Upstream's `type`: `admit` or `validating`.
+    pub half: &'a str,
+    pub operation: &'a str,
+}
+
+/// What a call of an admission webhook came to for the request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    Allowed,
+    /// It failed, and was passed over.
+    Open,
+    /// With upstream's `error_type`.
+    Rejected(&'static str),
+}
+
+#[derive(Debug, Default)]
+struct Webhooks {
+    durations: Family<Histogram>,
+    requests: Family<AtomicU64>,
+    rejections: Family<AtomicU64>,
+    open: Family<AtomicU64>,
+}
+
+impl Webhooks {
+    fn print(&self, out: &mut String) {
+        let name = "apiserver_admission_webhook_admission_duration_seconds";
+        head(out, name, "histogram", "Time of one call of an admission webhook, in seconds.");
+        for (labels, histogram) in self.durations.all() {
+            histogram.print(out, name, &labels);
+        }
+        let counters = [
+            ("apiserver_admission_webhook_request_total", "Calls of admission webhooks by their end.", &self.requests),
+            ("apiserver_admission_webhook_rejection_count", "Requests that webhooks ended.", &self.rejections),
+            ("apiserver_admission_webhook_fail_open_count", "Failed calls that were passed over.", &self.open),
+        ];
+        for (name, help, family) in counters {
+            head(out, name, "counter", help);
+            for (labels, counter) in family.all() {
+                line(out, name, &labels, counter.load(Ordering::Relaxed));
+            }
+        }
+    }
+}
+
 impl Metrics {
+    /// Counts a call of an admission webhook; `code` is that of its answer, 0 where the fault is this server's.
+    pub fn webhook(&self, labels: HookLabels<'_>, code: u16, took: Duration, ending: Ending) {
+        let HookLabels { name, half, operation } = labels;
+        let rejected = matches!(ending, Ending::Rejected(_));
+        let own = format!(r#"name="{name}",operation="{operation}",rejected="{rejected}",type="{half}""#);
+        self.webhooks.durations.get(&own).observe(took.as_secs_f64());
+        self.webhooks.requests.get(&format!(r#"code="{code}",{own}"#)).fetch_add(1, Ordering::Relaxed);
+        let counted = match ending {
+            Ending::Allowed => return,
+            Ending::Open => self.webhooks.open.get(&format!(r#"name="{name}",type="{half}""#)),
+            Ending::Rejected(error) => self.webhooks.rejections.get(&format!(
+                r#"error_type="{error}",name="{name}",operation="{operation}",rejection_code="{code}",type="{half}""#
+            )),
+        };
+        counted.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// Counts an answered request; watches have no duration.
     pub fn request(&self, labels: RequestLabels<'_>, code: u16, took: Option<Duration>) {
         let text = labels.text();
@@ -76,6 +142,7 @@ impl Metrics {
         for (labels, histogram) in self.durations.all() {
             histogram.print(&mut out, name, &labels);
         }
+        self.webhooks.print(&mut out);
         let name = "apiserver_current_inflight_requests";
         head(&mut out, name, "gauge", "Requests being answered, long-running ones excepted.");
         line(&mut out, name, r#"request_kind="readOnly""#, self.reads_in_flight.load(Ordering::Relaxed));

@@ -41,13 +41,16 @@ pub use tolerations::DefaultTolerationSeconds;
 use crate::lookup::{Lookup, Resource};
 use crate::policy::Policies;
 use crate::rbac::escalation::Escalation;
+use crate::webhook::Webhooks;
 
-/// The chain of every server. `authorizer` is asked about what no request's path names.
+/// The chain of every server. `authorizer` is asked about what no request's path names. What others configure comes after
+/// what is built in, and quota last: only what all others let through is counted.
 pub fn chain(
     lookup: &Arc<dyn Lookup>,
     authorizer: &Arc<dyn Authorizer>,
     escalation: Escalation,
     policies: &Policies,
+    webhooks: &Webhooks,
     quotas: ResourceQuota,
     random: &Random,
 ) -> Vec<Arc<dyn Admission>> {
@@ -69,7 +72,9 @@ pub fn chain(
         Arc::new(CertificateSubjectRestriction),
         Arc::new(DefaultClass::ingress(lookup.clone())),
         Arc::new(escalation),
+        webhooks.mutating(),
         policies.validating(),
+        webhooks.validating(),
         // What is charged is to be written: nobody refuses it afterwards.
         Arc::new(quotas),
     ]

@@ -3,7 +3,7 @@
 //! byte, without a look at what is inside.
 
 mod pods;
-mod proxy;
+pub(crate) mod proxy;
 mod tunnel;
 
 use std::io;
@@ -146,11 +146,11 @@ struct Asked {
     query: Query,
 }
 
-/// Where a node's server is.
+/// Where something is reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Place {
-    host: String,
-    port: u16,
+pub(crate) struct Place {
+    pub(crate) host: String,
+    pub(crate) port: u16,
 }
 
 impl Ground {

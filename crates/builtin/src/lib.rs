@@ -24,3 +24,4 @@ pub mod seal;
 pub mod service;
 pub mod token;
 pub mod usage;
+pub mod webhook;

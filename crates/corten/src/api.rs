@@ -5,12 +5,14 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use corten_apimachinery::value::Value;
+use corten_apiserver::admission::Admission;
 use corten_apiserver::around::Arounds;
 use corten_apiserver::auth::{AUTHENTICATED, Authenticator, Authorizer, User};
 use corten_apiserver::connect::{Connectors, Routes};
 use corten_apiserver::health::{Check, Checks, VersionInfo};
 use corten_apiserver::http::access::Access;
 use corten_apiserver::http::pipeline::{Api, ApiConfig, RequestLimits};
+use corten_apiserver::metrics::Metrics;
 use corten_apiserver::registry::Registry;
 use corten_builtin::authn::ClientCertificates;
 use corten_builtin::bootstrap::Network;
@@ -27,6 +29,8 @@ use corten_builtin::rbac::feed::{Feed, aggregate};
 use corten_builtin::seal::{Keyring, Sealing};
 use corten_builtin::service::{SERVICES, Services};
 use corten_builtin::token::{BearerTokens, Keys, TokenRequests, TokenReviews, Tokens};
+use corten_builtin::webhook::conditions::Unevaluated;
+use corten_builtin::webhook::{self, Webhooks};
 use corten_builtin::{access, admission, binding, eviction, token, usage};
 use corten_stdx::clock::Clock;
 use corten_stdx::random::Random;
@@ -70,11 +74,8 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let lookup = Arc::new(FromRegistry::default());
     let reads: Arc<dyn Lookup> = lookup.clone();
     let authorizer: Arc<dyn Authorizer> = Arc::new(rbac.clone());
-    let escalation = Escalation::new(rbac.clone(), server.clone());
-    let ledger = Arc::new(admission::Ledger::new(lookup.clone(), server.clone()));
-    let quotas = admission::ResourceQuota::new(ledger, clock.clone());
-    let policies = Policies::new(reads.clone(), rbac.clone());
-    let plugins = admission::chain(&reads, &authorizer, escalation, &policies, quotas, &random);
+    let gates = Gates::new(&reads, &rbac, (&clock, &random), &tasks);
+    let plugins = plugins(&lookup, &rbac, &server, &gates, (&clock, &random));
     let sealer = Arc::new(Sealing::new(keys, &SEALED));
     let registry = Registry::new(store.clone(), clock.clone(), random.clone(), plugins, sealer, &tasks);
     registry.install(corten_api::kinds());
@@ -95,7 +96,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
     let custom = CustomResources::new(registry.clone(), server.clone(), clock.clone(), corten_api::metadata_schema())?;
     let served = custom.start(&tasks).wait_for(|count| *count > 0).await.is_ok();
     anyhow::ensure!(served, "the custom resource definitions could not be read");
-    policies.start(&registry, &tasks).await?;
+    gates.start(&registry, &tasks).await?;
 
     let mut checks = Checks::default();
     checks.register("store", true, Arc::new(StoreCheck(store)));
@@ -105,8 +106,6 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
         vec![Arc::new(ClientCertificates), Arc::new(BearerTokens(tokens.clone())), Arc::new(bootstrap)];
     let mut routes = Routes::default();
     token::routes(&mut routes, &tokens.keys, &external.to_string());
-    let mut connectors = Connectors::default();
-    access::register(&mut connectors, &rbac, &clock);
     let ground = Ground {
         lookup: lookup.clone(),
         authorizer: authorizer.clone(),
@@ -114,13 +113,7 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
         random: random.clone(),
         tasks: tasks.clone(),
     };
-    connect::register(&mut connectors, &ground);
-    usage::register(&mut connectors, &ground, &clock);
-    binding::register(&mut connectors, &registry, &clock);
-    eviction::register(&mut connectors, &registry, &clock);
-    connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
-    let requests = TokenRequests { tokens: tokens.clone() };
-    connectors.register("", "serviceaccounts", "token", Arc::new(requests));
+    let connectors = connectors(&ground, &registry, &rbac, &tokens, &clock);
     let nodes = NodeAuthorizer::new(tokens.lookup.clone())?;
     let authorizers: Vec<Arc<dyn Authorizer>> = vec![Arc::new(nodes), authorizer];
     let access = Access { authenticators, authorizers, anonymous: true };
@@ -132,10 +125,69 @@ pub async fn start(base: Base) -> anyhow::Result<Arc<Api>> {
         checks,
         version: version(),
         limits: RequestLimits::default(),
+        metrics: gates.metrics,
         clock,
         random,
         tasks,
     }))
+}
+
+/// The endpoints that are no stored object.
+fn connectors(ground: &Ground, registry: &Registry, rbac: &Rbac, tokens: &Tokens, clock: &Clock) -> Connectors {
+    let mut connectors = Connectors::default();
+    access::register(&mut connectors, rbac, clock);
+    connect::register(&mut connectors, ground);
+    usage::register(&mut connectors, ground, clock);
+    binding::register(&mut connectors, registry, clock);
+    eviction::register(&mut connectors, registry, clock);
+    connectors.register("authentication.k8s.io", "tokenreviews", "", Arc::new(TokenReviews(tokens.clone())));
+    let requests = TokenRequests { tokens: tokens.clone() };
+    connectors.register("", "serviceaccounts", "token", Arc::new(requests));
+    connectors
+}
+
+/// The plugins of admission that others configure.
+struct Gates {
+    policies: Policies,
+    webhooks: Webhooks,
+    metrics: Arc<Metrics>,
+}
+
+impl Gates {
+    fn new(lookup: &Arc<dyn Lookup>, rbac: &Rbac, (clock, random): (&Clock, &Random), tasks: &Tasks) -> Self {
+        let metrics = Arc::<Metrics>::default();
+        let webhooks = Webhooks::new(webhook::Ground {
+            lookup: lookup.clone(),
+            conditions: Arc::new(Unevaluated),
+            metrics: metrics.clone(),
+            clock: clock.clone(),
+            random: random.clone(),
+            tasks: tasks.clone(),
+        });
+        Self { policies: Policies::new(lookup.clone(), rbac.clone()), webhooks, metrics }
+    }
+
+    /// Puts what is stored into effect, and follows it.
+    async fn start(&self, registry: &Registry, tasks: &Tasks) -> anyhow::Result<()> {
+        self.policies.start(registry, tasks).await?;
+        Ok(self.webhooks.start(registry).await?)
+    }
+}
+
+/// What every write goes through.
+fn plugins(
+    lookup: &Arc<FromRegistry>,
+    rbac: &Rbac,
+    server: &Arc<User>,
+    gates: &Gates,
+    (clock, random): (&Clock, &Random),
+) -> Vec<Arc<dyn Admission>> {
+    let reads: Arc<dyn Lookup> = lookup.clone();
+    let authorizer: Arc<dyn Authorizer> = Arc::new(rbac.clone());
+    let ledger = Arc::new(admission::Ledger::new(lookup.clone(), server.clone()));
+    let quotas = admission::ResourceQuota::new(ledger, clock.clone());
+    let escalation = Escalation::new(rbac.clone(), server.clone());
+    admission::chain(&reads, &authorizer, escalation, &gates.policies, &gates.webhooks, quotas, random)
 }
 
 /// The roles of what is measured, and those that are made of others.

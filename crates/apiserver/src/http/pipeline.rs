@@ -63,6 +63,7 @@ pub struct ApiConfig {
     pub checks: Checks,
     pub version: VersionInfo,
     pub limits: RequestLimits,
+    pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub random: Random,
     /// Watches end when this family is stopped.
@@ -117,7 +118,8 @@ impl Handler for Api {
 
 impl Api {
     pub fn new(config: ApiConfig) -> Arc<Self> {
-        let ApiConfig { registry, access, connectors, routes, checks, version, limits, clock, random, tasks } = config;
+        let ApiConfig { registry, access, connectors, routes, checks, version, limits, metrics, clock, random, tasks } =
+            config;
         Arc::new(Self {
             registry,
             access,
@@ -125,7 +127,7 @@ impl Api {
             routes,
             checks,
             version,
-            metrics: Arc::default(),
+            metrics,
             discovery: Discovery::default(),
             openapi: OpenApi::default(),
             clock,

@@ -62,6 +62,7 @@ fn over(bench: &Bench, limits: RequestLimits, connectors: Connectors) -> Arc<Api
         checks: Checks::default(),
         version,
         limits,
+        metrics: Arc::default(),
         clock: bench.clock.clone(),
         random: Random::seeded(1),
         tasks: bench.tasks.clone(),

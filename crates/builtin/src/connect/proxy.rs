@@ -8,9 +8,9 @@ use http::Method;
 use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderMap, LOCATION};
 
 use super::{Asked, Ground, Place, encode, raw_query, tunnel};
-use crate::lookup::{Resource, tree};
+use crate::lookup::{Lookup, Resource, tree};
 
-const SERVICES: Resource = Resource { group: "", plural: "services" };
+pub(crate) const SERVICES: Resource = Resource { group: "", plural: "services" };
 const SLICES: Resource = Resource { group: "discovery.k8s.io", plural: "endpointslices" };
 
 /// A name with its scheme and port.
@@ -78,18 +78,29 @@ pub(super) async fn service(ground: &Ground, call: &Asked, request: Request) -> 
     let port = port.ok_or_else(|| {
         Status::unavailable(format!("no service port {:?} found for service {:?}", name.port, name.name))
     })?;
-    let slices = ground.lookup.list(SLICES).await?;
-    let mut places = Vec::new();
-    for slice in slices {
-        if slice.head.namespace == call.target.namespace {
-            places.extend(ready(&tree(&slice)?, name.name, port));
-        }
-    }
+    let places = endpoints(&*ground.lookup, &call.target.namespace, name.name, port).await?;
     let none = || Status::unavailable(format!("no endpoints available for service {:?}", name.name));
     // Which one does not matter, so long as it is not always the same: a name has no memory of the last one.
     let turn = usize::try_from(ground.random.next_u64() >> 33).unwrap_or_default();
     let place = places.get(turn % places.len().max(1)).cloned().ok_or_else(none)?;
     open(ground, place, name.tls, call, request).await
+}
+
+/// The ready endpoints of a Service's port, by the port's name.
+pub(crate) async fn endpoints(
+    lookup: &dyn Lookup,
+    namespace: &str,
+    service: &str,
+    port: &str,
+) -> Result<Vec<Place>, Status> {
+    let mut places = Vec::new();
+    for slice in lookup.list(SLICES).await? {
+        let own = slice.head.label("kubernetes.io/service-name").is_none_or(|name| name == service);
+        if own && slice.head.namespace == namespace {
+            places.extend(ready(&tree(&slice)?, service, port));
+        }
+    }
+    Ok(places)
 }
 
 /// The name of the Service's port that is meant, by name or number; the only one where none is.

@@ -48,6 +48,7 @@ pub(crate) fn server() -> Arc<Api> {
         checks: Checks::default(),
         version: VersionInfo::default(),
         limits: RequestLimits::default(),
+        metrics: Arc::default(),
         clock,
         random,
         tasks,

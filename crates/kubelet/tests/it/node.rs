@@ -63,6 +63,7 @@ pub(crate) fn in_process(store: Arc<dyn Store>, clock: &Clock, tasks: &Tasks) ->
         checks: Checks::default(),
         version: VersionInfo::default(),
         limits: RequestLimits::default(),
+        metrics: Arc::default(),
         clock: clock.clone(),
         random,
         tasks: tasks.clone(),
