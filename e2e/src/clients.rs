@@ -10,16 +10,13 @@ use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
-use crate::server::{Flush, Server, corten_program};
+use crate::server::{Flush, Server};
+use crate::tested::Tested;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that e2e/yardstick/build.sh prints.
-    #[arg(long)]
-    programs: PathBuf,
-    /// The program under test; by default `corten` beside this one.
-    #[arg(long)]
-    corten: Option<PathBuf>,
+    #[command(flatten)]
+    tested: Tested,
     /// Against a real Kubernetes instead: shows that the clients ask for nothing that it does not do.
     #[arg(long)]
     real: bool,
@@ -38,11 +35,11 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     ensure!(!names.is_empty(), "no test contains {:?}; there are {}", arguments.focus, NAMES.join(", "));
     let mut failed = Vec::new();
     for name in &names {
-        let command = prepare(name, &arguments.programs).with_context(|| format!("cannot prepare {name}"))?;
+        let command = prepare(name, &arguments.tested.programs).with_context(|| format!("cannot prepare {name}"))?;
         let mut server = if arguments.real {
-            Server::real(&arguments.programs, Flush::Never, &[]).await?
+            Server::real(&arguments.tested.programs, Flush::Never, &[]).await?
         } else {
-            Server::corten(&corten_program(arguments.corten.clone())?, &[])?
+            Server::corten(&arguments.tested.program()?, &[])?
         };
         let watch = Stopwatch::start();
         let outcome = play(command, &mut server).await;

@@ -5,7 +5,7 @@
 mod suite;
 mod table;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -13,7 +13,8 @@ use clap::Args;
 use regex_lite::Regex;
 
 use crate::sandbox;
-use crate::server::{Server, corten_program};
+use crate::server::Server;
+use crate::tested::Tested;
 use suite::{Outcome, Suite};
 use table::{Standing, Status, Test};
 
@@ -22,12 +23,8 @@ const FAST_SECONDS: f64 = 45.0;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that e2e/yardstick/build.sh prints.
-    #[arg(long)]
-    programs: PathBuf,
-    /// The program under test; by default `corten` beside this one.
-    #[arg(long)]
-    corten: Option<PathBuf>,
+    #[command(flatten)]
+    tested: Tested,
     /// Only tests whose name matches this regular expression.
     #[arg(long, default_value = "")]
     focus: String,
@@ -55,7 +52,7 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
     let mut status = Status::read(&place, &tests)?;
     let chosen = choose(arguments, &tests, &status)?;
     ensure!(!chosen.is_empty(), "no test is of class {:?} and matches {:?}", arguments.class, arguments.focus);
-    let program = corten_program(arguments.corten.clone())?;
+    let program = arguments.tested.program()?;
     if !sandbox::is_inside() {
         return sandbox::enter();
     }
@@ -101,7 +98,7 @@ fn choose<'a>(arguments: &Arguments, tests: &'a [Test], status: &Status) -> Resu
 /// Runs them against a server of their own.
 fn play(arguments: &Arguments, program: &Path, names: &[&str]) -> Result<Vec<Outcome>> {
     let server = Server::corten(program, &[])?;
-    let Arguments { programs, procs, limit_minutes, .. } = arguments;
+    let Arguments { tested: Tested { programs, .. }, procs, limit_minutes, .. } = arguments;
     let suite = Suite { programs, kubeconfig: &server.kubeconfig, procs: *procs, limit_minutes: *limit_minutes };
     let outcomes = suite.run(names).with_context(|| format!("the server said last:\n{}", tail(&server)));
     server.stop()?;

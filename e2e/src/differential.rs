@@ -26,19 +26,16 @@ use serde_json::json;
 
 use crate::applied;
 use crate::http::{Client, Request};
-use crate::server::{Flush, Server, corten_program};
+use crate::server::{Flush, Server};
+use crate::tested::Tested;
 use known::Known;
 use report::Report;
 use scenario::Scenario;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that e2e/yardstick/build.sh prints.
-    #[arg(long)]
-    programs: PathBuf,
-    /// The program under test; by default `corten` beside this one.
-    #[arg(long)]
-    corten: Option<PathBuf>,
+    #[command(flatten)]
+    tested: Tested,
     /// Compare with a second real Kubernetes instead: shows that the test itself is quiet.
     #[arg(long)]
     real_twice: bool,
@@ -77,19 +74,19 @@ fn folder() -> PathBuf {
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let folder = folder();
-    let left = Server::real(&arguments.programs, Flush::Never, &[]).await?;
+    let left = Server::real(&arguments.tested.programs, Flush::Never, &[]).await?;
     let right = if arguments.real_twice {
         let altered: Vec<&str> = arguments.altered.iter().map(String::as_str).collect();
-        Server::real(&arguments.programs, Flush::Never, &altered).await?
+        Server::real(&arguments.tested.programs, Flush::Never, &altered).await?
     } else {
         // Beside the real server none run either.
-        Server::corten(&corten_program(arguments.corten.clone())?, &["--controllers", "none"])?
+        Server::corten(&arguments.tested.program()?, &["--controllers", "none"])?
     };
     let mut known = if arguments.real_twice { Known::default() } else { Known::read(&Arguments::known())? };
     known.unsettled(&folder.join("unsettled.tsv"))?;
     let report = compare_servers(&arguments, &folder, [&left, &right]).await?;
     if arguments.filter.is_empty() {
-        applied_by_kubectl(&arguments.programs.join("kubectl"), [&left, &right])?;
+        applied_by_kubectl(&arguments.tested.programs.join("kubectl"), [&left, &right])?;
     }
     let code = report.print(&known, &arguments)?;
     right.stop()?;

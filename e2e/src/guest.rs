@@ -18,7 +18,7 @@ use anyhow::{Context as _, Result, ensure};
 use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
-use crate::server::corten_program;
+use crate::tested::Tested;
 use files::Files;
 use kernel::Kernel;
 
@@ -32,12 +32,8 @@ const VERDICT: &str = "guest: everything holds";
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that e2e/yardstick/build.sh prints.
-    #[arg(long)]
-    programs: PathBuf,
-    /// The program under test; by default `corten` beside this one.
-    #[arg(long)]
-    corten: Option<PathBuf>,
+    #[command(flatten)]
+    tested: Tested,
     /// A test program that runs in the guest, and its name there; may be repeated.
     #[arg(long = "suite", value_name = "NAME=PROGRAM")]
     suites: Vec<String>,
@@ -65,9 +61,9 @@ pub(crate) fn run(arguments: &Arguments) -> Result<ExitCode> {
 fn packed(arguments: &Arguments, kernel: &Kernel) -> Result<tempfile::TempDir> {
     let home = Path::new(HOME);
     let files = Files::new(kernel)?;
-    files.stripped(&corten_program(arguments.corten.clone())?, &home.join("corten"))?;
+    files.stripped(&arguments.tested.program()?, &home.join("corten"))?;
     files.stripped(&std::env::current_exe()?, &home.join("corten-e2e"))?;
-    files.copy_to(&arguments.programs.join("kubectl"), &home.join("kubectl"))?;
+    files.copy_to(&arguments.tested.programs.join("kubectl"), &home.join("kubectl"))?;
     for suite in &arguments.suites {
         let (name, program) = suite.split_once('=').with_context(|| format!("--suite {suite}: NAME=PROGRAM"))?;
         files.stripped(Path::new(program), &home.join(suites::FOLDER).join(name))?;

@@ -15,7 +15,6 @@ mod pull;
 mod reboot;
 mod upgrade;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -24,20 +23,16 @@ use corten_stdx::clock::Stopwatch;
 
 use crate::load::{Load, Running};
 use crate::sandbox;
-use crate::server::corten_program;
 use crate::spine::node;
+use crate::tested::Tested;
 use machine::Machine;
 
 pub(crate) use pretend::Pretend;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that e2e/yardstick/build.sh prints.
-    #[arg(long)]
-    programs: PathBuf,
-    /// The program under test; by default `corten` beside this one.
-    #[arg(long)]
-    corten: Option<PathBuf>,
+    #[command(flatten)]
+    tested: Tested,
     /// Ends after the first step whose name contains this.
     #[arg(long)]
     focus: Option<String>,
@@ -55,12 +50,12 @@ const HOST: &str = "app.localhost";
 const WORD: &str = "nobody";
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let program = corten_program(arguments.corten.clone())?;
+    let program = arguments.tested.program()?;
     if !sandbox::is_inside() {
         node::prepare_images(&program, &machine::IMAGES)?;
         return sandbox::enter();
     }
-    let mut machine = Machine::new(&program, &arguments.programs)?;
+    let mut machine = Machine::new(&program, &arguments.tested.programs)?;
     let mut outcome = Ok(());
     for name in STEPS.into_iter().filter(|name| !arguments.without.iter().any(|without| without == name)) {
         outcome = step(&mut machine, name).await;

@@ -17,6 +17,7 @@ mod sandbox;
 mod server;
 mod servers;
 mod spine;
+mod tested;
 mod told;
 
 use std::io::{Read as _, stdin};

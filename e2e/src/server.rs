@@ -3,11 +3,11 @@
 
 mod pki;
 
+use std::fs;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
 
 use anyhow::{Context, Result, ensure};
 use tempfile::TempDir;
@@ -176,12 +176,4 @@ fn free_ports<const N: usize>() -> Result<[u16; N]> {
         listeners.push(listener);
     }
     Ok(ports)
-}
-
-/// A program that this run was told of or that lies beside this one.
-pub(crate) fn corten_program(given: Option<PathBuf>) -> Result<PathBuf> {
-    let beside = env::current_exe()?.with_file_name("corten");
-    let program = given.unwrap_or(beside);
-    ensure!(program.is_file(), "{} is not there: cargo build -p corten", program.display());
-    Ok(program)
 }

@@ -8,7 +8,6 @@ mod lan;
 mod lost;
 mod spread;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
@@ -16,19 +15,15 @@ use clap::Args;
 use corten_stdx::clock::Stopwatch;
 
 use crate::sandbox;
-use crate::server::corten_program;
 use crate::spine::node::{self, Node};
+use crate::tested::Tested;
 use further::Further;
 use lan::Lan;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that e2e/yardstick/build.sh prints.
-    #[arg(long)]
-    programs: PathBuf,
-    /// The program under test; by default `corten` beside this one.
-    #[arg(long)]
-    corten: Option<PathBuf>,
+    #[command(flatten)]
+    tested: Tested,
     /// Ends after the first step whose name contains this.
     #[arg(long)]
     focus: Option<String>,
@@ -50,13 +45,13 @@ struct Stage {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let program = corten_program(arguments.corten.clone())?;
+    let program = arguments.tested.program()?;
     if !sandbox::is_inside() {
         node::prepare_images(&program, &["busybox"])?;
         return sandbox::enter();
     }
     let lan = Lan::new()?;
-    let mut first = Node::new(program.clone(), &arguments.programs)?.at(&lan::FIRST);
+    let mut first = Node::new(program.clone(), &arguments.tested.programs)?.at(&lan::FIRST);
     first.grace_s(lost::GRACE_S);
     let [second, third] = [("two", 3), ("three", 4)].map(|(name, at)| Further::new(&program, &lan, name, at));
     let mut stage = Stage { lan, first, second: second?, third: third? };

@@ -30,7 +30,6 @@ mod verbs;
 mod volumes;
 
 use std::fs;
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, ensure};
@@ -39,19 +38,15 @@ use corten_stdx::clock::Stopwatch;
 
 use crate::clients::client_go;
 use crate::sandbox;
-use crate::server::corten_program;
+use crate::tested::Tested;
 use informer::Informer;
 use node::Node;
 use traces::Traces;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
-    /// The folder that e2e/yardstick/build.sh prints.
-    #[arg(long)]
-    programs: PathBuf,
-    /// The program under test; by default `corten` beside this one.
-    #[arg(long)]
-    corten: Option<PathBuf>,
+    #[command(flatten)]
+    tested: Tested,
     /// How often control is killed while pods, routes and DNS have to go on.
     #[arg(long, default_value_t = 200)]
     kills: u32,
@@ -123,7 +118,7 @@ struct Stage {
 }
 
 pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
-    let program = corten_program(arguments.corten.clone())?;
+    let program = arguments.tested.program()?;
     let known = arguments.only.iter().all(|name| STEPS.contains(&name.as_str()));
     ensure!(known, "the steps are {}", STEPS.join(", "));
     if !sandbox::is_inside() {
@@ -131,14 +126,14 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
         if arguments.wants("database") {
             node::prepare_images(&program, &["database"])?;
         }
-        client_go(&arguments.programs)?;
+        client_go(&arguments.tested.programs)?;
         return sandbox::enter();
     }
     sandbox::network()?;
     // A server that has passed no packets on until now; the purge is to leave it so.
     fs::write("/proc/sys/net/ipv4/ip_forward", "0").context("the switch of forwarding")?;
-    let node = Node::new(program.clone(), &arguments.programs)?;
-    let neighbour = Node::new(program, &arguments.programs)?.at(&neighbour::PLACE);
+    let node = Node::new(program.clone(), &arguments.tested.programs)?;
+    let neighbour = Node::new(program, &arguments.tested.programs)?.at(&neighbour::PLACE);
     let alone = Traces::settled(&[])?;
     let mut stage = Stage { node, neighbour, instances: Vec::new(), alone, beside: None, arguments };
     let mut outcome = Ok(());
@@ -205,7 +200,7 @@ impl Stage {
 
     async fn control_kills(&mut self) -> Result<()> {
         let (node, arguments) = (&mut self.node, &self.arguments);
-        node.informer = Some(Informer::start(&node.kubeconfig(), &client_go(&arguments.programs)?)?);
+        node.informer = Some(Informer::start(&node.kubeconfig(), &client_go(&arguments.tested.programs)?)?);
         heal::control_kills(node, arguments.kills).await
     }
 
