@@ -26,6 +26,7 @@ mod domain;
 pub(crate) mod endpoints;
 mod env;
 pub(crate) mod event;
+mod expressions;
 mod index;
 pub(crate) mod ingress;
 pub(crate) mod job;

@@ -75,18 +75,17 @@ impl Policy {
         let (variables, composed) = variables(object, params);
         let (asking, plain) = (composed.apply(plain(true)), composed.apply(plain(false)));
         let validation = |validation: &Value| Validation {
-            expression: compile(&asking, validation.str_at(&["expression"]), &[Type::Bool, Type::Dyn]),
+            expression: compile(&asking, validation.str_at(&["expression"]), &[Type::Bool]),
             source: validation.str_at(&["expression"]).trim().to_owned(),
             message: validation.str_at(&["message"]).trim().to_owned(),
             message_expression: present(validation, &["messageExpression"])
                 .and_then(Value::as_str)
                 .filter(|text| !text.is_empty())
-                .map(|text| compile(&plain, text, &[Type::String, Type::Dyn])),
+                .map(|text| compile(&plain, text, &[Type::String])),
             reason: validation.str_at(&["reason"]).to_owned(),
         };
         let annotation = |annotation: &Value| {
-            let ready =
-                compile(&plain, annotation.str_at(&["valueExpression"]), &[Type::String, Type::Null, Type::Dyn]);
+            let ready = compile(&plain, annotation.str_at(&["valueExpression"]), &[Type::String, Type::Null]);
             (annotation.str_at(&["key"]).to_owned(), ready)
         };
         Self {

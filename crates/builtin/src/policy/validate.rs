@@ -144,7 +144,7 @@ fn evaluate(
     }
     let mut budget = Budget::new(COST_MAX);
     for (key, expression) in &policy.annotations {
-        match one(expression, &plain, &mut budget)? {
+        match one(expression, &asking, &mut budget)? {
             Ok(Value::String(text)) if text.trim().is_empty() => {}
             Ok(Value::String(text)) => results.annotations.push((key.clone(), Ok(text.trim().to_owned()))),
             Ok(Value::Null) => {}

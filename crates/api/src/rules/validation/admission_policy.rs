@@ -1,4 +1,4 @@
-//! Admission policies and their bindings, as far as that needs no expression language.
+//! Admission policies and their bindings.
 
 use std::collections::BTreeSet;
 
@@ -6,29 +6,42 @@ use corten_apimachinery::field::{FieldErrors, FieldPath};
 use corten_apimachinery::kind::Validation;
 use corten_apimachinery::name;
 
-use super::{At, reasons, webhook};
+use super::expressions::Policy;
+use super::{At, reasons, same, webhook};
 
 pub(crate) fn validating(validation: Validation<'_>, errors: &mut FieldErrors) {
     if !validation.subresource.is_empty() {
         return;
     }
     let spec = At::root(validation.object).object_or_empty("spec");
-    policy(&spec, errors);
+    policy(&spec, compiles_conditions(&validation), errors);
+    let mut expressions = Policy::new(&spec);
+    expressions.variables(&spec, errors);
     let missing = "validations or auditAnnotations must contain at least one item";
     if spec.items("validations").is_empty() && spec.items("auditAnnotations").is_empty() {
         errors.required(&spec.path("validations"), missing);
         errors.required(&spec.path("auditAnnotations"), missing);
     }
     for rule in spec.each("validations") {
-        if rule.text("expression").trim().is_empty() {
-            errors.required(&rule.path("expression"), "expression is not specified");
-        }
+        expressions.validation(&rule, errors);
         rule.one_of("reason", &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"], errors);
+    }
+    let name = validation.object.str_at(&["metadata", "name"]);
+    for note in spec.each("auditAnnotations") {
+        expressions.annotation(&note, name, errors);
     }
 }
 
 pub(crate) fn mutating(validation: Validation<'_>, errors: &mut FieldErrors) {
-    policy(&At::root(validation.object).object_or_empty("spec"), errors);
+    let spec = At::root(validation.object).object_or_empty("spec");
+    policy(&spec, compiles_conditions(&validation), errors);
+    Policy::new(&spec).variables(&spec, errors);
+}
+
+/// Conditions that are stored already are not looked at again.
+fn compiles_conditions(validation: &Validation<'_>) -> bool {
+    let path = ["spec", "matchConditions"];
+    validation.old.is_none_or(|old| !same(old.at(&path), validation.object.at(&path)))
 }
 
 pub(crate) fn validating_binding(validation: Validation<'_>, errors: &mut FieldErrors) {
@@ -59,7 +72,7 @@ pub(crate) fn mutating_binding(validation: Validation<'_>, errors: &mut FieldErr
     binding(&At::root(validation.object).object_or_empty("spec"), errors);
 }
 
-fn policy(spec: &At<'_>, errors: &mut FieldErrors) {
+fn policy(spec: &At<'_>, compiles: bool, errors: &mut FieldErrors) {
     if spec.given("failurePolicy") {
         spec.one_of("failurePolicy", webhook::FAILURE_POLICIES, errors);
     } else {
@@ -77,7 +90,7 @@ fn policy(spec: &At<'_>, errors: &mut FieldErrors) {
             }
         }
     }
-    webhook::match_conditions(spec, errors);
+    webhook::match_conditions(spec, compiles.then(|| spec.object("paramKind").is_some()), errors);
 }
 
 fn param_kind(kind: &At<'_>, errors: &mut FieldErrors) {

@@ -1,4 +1,4 @@
-//! Admission webhooks: which requests they see and where they are called. Expressions are checked for being there alone.
+//! Admission webhooks: which requests they see and where they are called.
 
 use std::collections::BTreeSet;
 
@@ -7,7 +7,7 @@ use corten_apimachinery::kind::Validation;
 use corten_apimachinery::name;
 use corten_apimachinery::value::Value;
 
-use super::{At, domain, reasons};
+use super::{At, domain, expressions, reasons, same};
 
 const CONDITIONS_MAX: usize = 64;
 const REVIEW_VERSIONS: [&str; 2] = ["v1", "v1beta1"];
@@ -26,8 +26,12 @@ pub(crate) fn mutating(validation: Validation<'_>, errors: &mut FieldErrors) {
 
 fn webhooks(validation: Validation<'_>, mutating: bool, errors: &mut FieldErrors) {
     let mut names = BTreeSet::new();
+    // Conditions that are stored already are not looked at again.
+    let former = validation.old.and_then(|old| old.get("webhooks"));
+    let unchanged = validation.old.is_some() && same(former, validation.object.get("webhooks"));
     for hook in At::root(validation.object).each("webhooks") {
         webhook(&hook, mutating, errors);
+        match_conditions(&hook, (!unchanged).then_some(false), errors);
         review_versions(&hook, errors);
         let name = hook.text("name");
         if !name.is_empty() && !names.insert(name) {
@@ -62,7 +66,6 @@ fn webhook(hook: &At<'_>, mutating: bool, errors: &mut FieldErrors) {
         (None, Some(service)) => self::service(&service, errors),
         _ => errors.required(&client.path, "exactly one of url or service is required"),
     }
-    match_conditions(hook, errors);
 }
 
 pub(super) fn rule(rule: &At<'_>, errors: &mut FieldErrors) {
@@ -156,7 +159,8 @@ fn review_versions(hook: &At<'_>, errors: &mut FieldErrors) {
     }
 }
 
-pub(super) fn match_conditions(at: &At<'_>, errors: &mut FieldErrors) {
+/// `compile` says whether expressions are compiled, and whether they may speak of parameters.
+pub(super) fn match_conditions(at: &At<'_>, compile: Option<bool>, errors: &mut FieldErrors) {
     let count = at.items("matchConditions").len();
     if count > CONDITIONS_MAX {
         errors.too_many(&at.path("matchConditions"), count, CONDITIONS_MAX);
@@ -165,6 +169,9 @@ pub(super) fn match_conditions(at: &At<'_>, errors: &mut FieldErrors) {
     for condition in at.each("matchConditions") {
         if condition.text("expression").trim().is_empty() {
             errors.required(&condition.path("expression"), "");
+        }
+        if let Some(params) = compile {
+            expressions::condition(&condition, params, errors);
         }
         condition.require_named("name", name::qualified_name, errors);
         let name = condition.text("name");
