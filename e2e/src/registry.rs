@@ -1,5 +1,5 @@
-//! A registry on this machine, as little of one as images need to be pulled. One thread, one request a connection. It can stop in the
-//! middle of a blob, for whoever wants to do something meanwhile.
+//! A registry on this machine, as little of one as images need to be pulled. A thread and one request a connection: one whose other end
+//! has lost its power holds up nobody else. It can stop in the middle of a blob, for whoever wants to do something meanwhile.
 
 use std::collections::HashMap;
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -24,7 +24,7 @@ const LOOK: Duration = Duration::from_millis(10);
 #[derive(Default)]
 pub(crate) struct Content(HashMap<String, (&'static str, Vec<u8>)>);
 
-/// Its thread ends with the process.
+/// Its threads end with the process.
 pub(crate) struct Registry {
     address: SocketAddr,
     gate: Arc<Gate>,
@@ -41,11 +41,15 @@ impl Registry {
     pub(crate) fn start(at: impl ToSocketAddrs, content: Content) -> Result<Self> {
         let (listener, gate) = (TcpListener::bind(at)?, Arc::new(Gate::default()));
         let own = Self { address: listener.local_addr()?, gate: gate.clone() };
+        let content = Arc::new(content);
         std::thread::spawn(move || {
             for connection in listener.incoming().flatten() {
-                if let Err(error) = answer(&content, &gate, connection) {
-                    eprintln!("registry: {error:#}");
-                }
+                let (content, gate) = (content.clone(), gate.clone());
+                std::thread::spawn(move || {
+                    if let Err(error) = answer(&content, &gate, connection) {
+                        eprintln!("registry: {error:#}");
+                    }
+                });
             }
         });
         Ok(own)
