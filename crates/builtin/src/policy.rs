@@ -23,8 +23,10 @@ use futures_core::future::BoxFuture;
 
 use crate::lookup::Lookup;
 use crate::rbac::authorizer::Rbac;
-use circumstances::Circumstances;
+pub(crate) use circumstances::Circumstances;
+pub(crate) use compiled::Ready;
 use compiled::{Binding, Policy};
+pub(crate) use validate::hold;
 use verdict::Denials;
 
 /// What steers admission is not admitted by it: nobody could mend a policy that refuses its own removal.

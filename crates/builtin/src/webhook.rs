@@ -7,7 +7,6 @@
 //! asked about, no more than [`caller::CALLS_MAX`] of them, and each no longer than its time-out.
 
 mod caller;
-pub mod conditions;
 mod feed;
 mod hook;
 mod matching;
@@ -31,7 +30,7 @@ use corten_stdx::random::Random;
 use corten_stdx::task::Tasks;
 
 use crate::lookup::Lookup;
-use conditions::Conditions;
+use crate::rbac::Rbac;
 use feed::Feed;
 use hook::Hook;
 use mutating::Mutating;
@@ -40,7 +39,8 @@ use validating::Validating;
 /// What webhooks are called by.
 pub struct Ground {
     pub lookup: Arc<dyn Lookup>,
-    pub conditions: Arc<dyn Conditions>,
+    /// Tells the variable `authorizer` of match conditions who may do what.
+    pub rbac: Rbac,
     pub metrics: Arc<Metrics>,
     pub clock: Clock,
     pub random: Random,

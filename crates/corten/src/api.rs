@@ -29,7 +29,6 @@ use corten_builtin::rbac::feed::{Feed, aggregate};
 use corten_builtin::seal::{Keyring, Sealing};
 use corten_builtin::service::{SERVICES, Services};
 use corten_builtin::token::{BearerTokens, Keys, TokenRequests, TokenReviews, Tokens};
-use corten_builtin::webhook::conditions::Unevaluated;
 use corten_builtin::webhook::{self, Webhooks};
 use corten_builtin::{access, admission, binding, eviction, token, usage};
 use corten_stdx::clock::Clock;
@@ -158,7 +157,7 @@ impl Gates {
         let metrics = Arc::<Metrics>::default();
         let webhooks = Webhooks::new(webhook::Ground {
             lookup: lookup.clone(),
-            conditions: Arc::new(Unevaluated),
+            rbac: rbac.clone(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             random: random.clone(),

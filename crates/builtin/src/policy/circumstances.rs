@@ -12,12 +12,12 @@ use crate::lookup::{Lookup, NAMESPACES, tree};
 use crate::matching::is_namespace;
 
 /// One request as one policy sees it.
-pub(super) struct Circumstances {
-    pub(super) request: Value,
-    pub(super) object: Value,
-    pub(super) old_object: Value,
+pub(crate) struct Circumstances {
+    pub(crate) request: Value,
+    pub(crate) object: Value,
+    pub(crate) old_object: Value,
     /// `Null` for requests without one, and for namespaces themselves.
-    pub(super) namespace: Value,
+    pub(crate) namespace: Value,
 }
 
 impl Circumstances {

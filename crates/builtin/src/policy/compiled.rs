@@ -7,7 +7,7 @@ use corten_cel::{Program, Type};
 use crate::matching::Constraints;
 
 /// An expression that is ready, or why it is not.
-pub(super) type Ready = Result<Program, String>;
+pub(crate) type Ready = Result<Program, String>;
 
 #[derive(Debug)]
 pub(super) struct Policy {

@@ -43,7 +43,7 @@ pub(super) fn validate(
     request: &AdmissionRequest,
 ) -> Results {
     let asked = Asked { rbac, user: &request.user };
-    let outcome = conditions(policy, on, param, &asked, request).and_then(|hold| match hold {
+    let outcome = conditions(&policy.conditions, on, param, &asked, request).and_then(|hold| match hold {
         true => evaluate(policy, on, param, &asked, request),
         false => Ok(Results::default()),
     });
@@ -90,9 +90,19 @@ fn one<'a>(ready: &'a Ready, on: &Activation<'a>, budget: &mut Budget) -> Result
     }
 }
 
+/// Whether all match conditions of a webhook hold.
+pub(crate) fn hold(
+    ready: &[Ready],
+    on: &Circumstances,
+    rbac: &Rbac,
+    request: &AdmissionRequest,
+) -> Result<bool, String> {
+    conditions(ready, on, &Tree::Null, &Asked { rbac, user: &request.user }, request)
+}
+
 /// Whether all match conditions hold. One that does not decides, whatever is wrong with others.
 fn conditions(
-    policy: &Policy,
+    ready: &[Ready],
     on: &Circumstances,
     param: &Tree,
     asked: &Asked<'_>,
@@ -101,7 +111,7 @@ fn conditions(
     let activation = activation(on, param, Some((asked, request)));
     let mut budget = Budget::new(COST_MAX / 4);
     let mut errors = Vec::new();
-    for condition in &policy.conditions {
+    for condition in ready {
         match one(condition, &activation, &mut budget)? {
             Ok(Value::Bool(true)) => {}
             Ok(_) => return Ok(false),

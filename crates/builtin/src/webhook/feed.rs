@@ -70,7 +70,7 @@ impl Feed {
     }
 
     fn take(&mut self, configuration: &Value) {
-        let hooks = Hook::all(configuration, &*self.shared.ground.conditions, &self.shared.trust);
+        let hooks = Hook::all(configuration, &self.shared.trust);
         self.hooks.insert(configuration.str_at(&["metadata", "name"]).to_owned(), hooks);
     }
 }

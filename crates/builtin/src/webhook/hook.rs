@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use corten_apimachinery::selector::label::LabelSelector;
 use corten_apimachinery::value::Value;
+use corten_cel::Type;
+use corten_cel::admission::{Optional, compile, environment};
 
 use super::caller::Caller;
-use super::conditions::{Condition, Conditions, Ready};
 use super::matching::Rule;
 use super::tls::Trust;
+use crate::policy::Ready;
 
 /// Seconds that a webhook may take where it does not say.
 const TIMEOUT_S: i64 = 10;
@@ -31,7 +33,8 @@ pub(super) struct Hook {
     pub(super) equivalent: bool,
     pub(super) namespaces: Result<LabelSelector, String>,
     pub(super) objects: Result<LabelSelector, String>,
-    pub(super) conditions: Option<Arc<dyn Ready>>,
+    /// Expressions that must all hold of a request before it is called.
+    pub(super) conditions: Vec<Ready>,
     /// A call that fails is as if it had not been made.
     pub(super) ignore_failures: bool,
     /// `sideEffects`.
@@ -46,7 +49,7 @@ pub(super) struct Hook {
 
 impl Hook {
     /// The webhooks of a configuration, in its order.
-    pub(super) fn all(configuration: &Value, conditions: &dyn Conditions, trust: &Trust) -> Vec<Arc<Self>> {
+    pub(super) fn all(configuration: &Value, trust: &Trust) -> Vec<Arc<Self>> {
         let own = configuration.str_at(&["metadata", "name"]);
         let hooks = configuration.get("webhooks").and_then(Value::as_array).unwrap_or_default();
         let mut seen: Vec<&str> = Vec::new();
@@ -54,12 +57,12 @@ impl Hook {
             let name: &str = Value::str_at(hook, &["name"]);
             let before = seen.iter().filter(|other| **other == name).count();
             seen.push(name);
-            Arc::new(Self::read(own, before, hook, conditions, trust))
+            Arc::new(Self::read(own, before, hook, trust))
         };
         hooks.iter().map(read).collect()
     }
 
-    fn read(configuration: &str, before: usize, hook: &Value, conditions: &dyn Conditions, trust: &Trust) -> Self {
+    fn read(configuration: &str, before: usize, hook: &Value, trust: &Trust) -> Self {
         let text = |field: &str| hook.str_at(&[field]).to_owned();
         let list = |field: &str| hook.get(field).and_then(Value::as_array).unwrap_or_default();
         let selector = |field: &str| LabelSelector::from_object(hook.get(field)).map_err(|error| error.to_string());
@@ -69,7 +72,8 @@ impl Hook {
             Some("v1beta1") => Some(ReviewVersion::V1Beta1),
             _ => None,
         });
-        let asked: Vec<Condition> = list("matchConditions").iter().map(Condition::read).collect();
+        let environment = environment(Optional { params: false, authorizer: true });
+        let ready = |condition: &Value| compile(&environment, condition.str_at(&["expression"]), &[Type::Bool]);
         let seconds = hook.i64_at(&["timeoutSeconds"]).unwrap_or(TIMEOUT_S);
         Self {
             id: format!("{configuration}/{name}/{before}"),
@@ -78,7 +82,7 @@ impl Hook {
             equivalent: hook.str_at(&["matchPolicy"]) == "Equivalent",
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
-            conditions: (!asked.is_empty()).then(|| conditions.ready(asked)),
+            conditions: list("matchConditions").iter().map(ready).collect(),
             ignore_failures: hook.str_at(&["failurePolicy"]) == "Ignore",
             side_effects: text("sideEffects"),
             reinvoke: hook.str_at(&["reinvocationPolicy"]) == "IfNeeded",
@@ -87,12 +91,5 @@ impl Hook {
             caller: Caller::new(hook.get("clientConfig").unwrap_or(&Value::Null), seconds, trust),
             name,
         }
-    }
-}
-
-impl Condition {
-    fn read(condition: &Value) -> Self {
-        let text = |field: &str| condition.str_at(&[field]).to_owned();
-        Self { name: text("name"), expression: text("expression") }
     }
 }

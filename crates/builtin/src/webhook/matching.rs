@@ -9,10 +9,10 @@ use corten_apimachinery::status::Status;
 use corten_apimachinery::value::Value;
 use corten_apiserver::admission::{AdmissionRequest, Operation};
 
-use super::conditions::Circumstances;
 use super::hook::Hook;
 use super::{Shared, review};
 use crate::lookup::NAMESPACES;
+use crate::policy::{Circumstances, hold};
 
 /// What steers admission is not admitted by it: nobody could mend a webhook that refuses its own removal.
 const EXEMPT: [&str; 6] = [
@@ -114,7 +114,7 @@ impl Shared {
         namespace?;
         object?;
         let seen = Seen { kind, body };
-        Ok(self.conditions_hold(hook, request, &seen).await?.then_some(seen))
+        Ok(self.conditions_hold(hook, request, &seen)?.then_some(seen))
     }
 
     fn kind_for(&self, hook: &Hook, request: &AdmissionRequest) -> Option<Arc<KindInfo>> {
@@ -158,16 +158,21 @@ impl Shared {
         }
     }
 
-    async fn conditions_hold(&self, hook: &Hook, request: &AdmissionRequest, seen: &Seen) -> Result<bool, Status> {
-        let Some(conditions) = &hook.conditions else { return Ok(true) };
-        let object = self.as_seen(&request.object, request, seen)?;
-        let old = match &request.old {
+    fn conditions_hold(&self, hook: &Hook, request: &AdmissionRequest, seen: &Seen) -> Result<bool, Status> {
+        if hook.conditions.is_empty() {
+            return Ok(true);
+        }
+        let old_object = match &request.old {
             Some(old) => self.as_seen(old, request, seen)?,
             None => Value::Null,
         };
-        let head = review::head(request, seen, "");
-        let on = Circumstances { request: &head, object: &object, old_object: &old, user: &request.user };
-        match conditions.hold(&on).await {
+        let on = Circumstances {
+            request: review::head(request, seen, ""),
+            object: self.as_seen(&request.object, request, seen)?,
+            old_object,
+            namespace: Value::Null,
+        };
+        match hold(&hook.conditions, &on, &self.ground.rbac, request) {
             Ok(hold) => Ok(hold),
             Err(_) if hook.ignore_failures => Ok(false),
             Err(why) => {

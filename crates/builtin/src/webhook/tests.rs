@@ -22,9 +22,9 @@ use corten_stdx::task::Tasks;
 use corten_store::model::ModelStore;
 use futures_core::future::BoxFuture;
 
-use super::conditions::Unevaluated;
 use super::{Ground, Webhooks};
 use crate::lookup::FromRegistry;
+use crate::rbac::Rbac;
 use serving::Webhook;
 
 const VALIDATING: &str = "ValidatingWebhookConfiguration";
@@ -68,7 +68,7 @@ impl Bench {
         let metrics = Arc::<Metrics>::default();
         let webhooks = Webhooks::new(Ground {
             lookup: lookup.clone(),
-            conditions: Arc::new(Unevaluated),
+            rbac: Rbac::default(),
             metrics: metrics.clone(),
             clock: clock.clone(),
             random: Random::seeded(3),

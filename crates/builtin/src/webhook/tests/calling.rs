@@ -44,8 +44,9 @@ async fn failures_are_told_or_passed_over() {
     let nobody = value!({"url": (format!("https://{free}/x")), "caBundle": (stranger())});
     let text = format!("Post \"https://{free}/x?timeout=10s\": dial tcp {free}: connect: connection refused");
     check("/x", Some(nobody), value!({}), &text).await;
-    let conditions = value!([{"name": "own", "expression": "true"}]);
-    let text = "configmaps \"b\" is forbidden: this server cannot evaluate match conditions yet: own";
+    let conditions = value!([{"name": "own", "expression": "object.data.absent == 'x'"}]);
+    let text =
+        "configmaps \"b\" is forbidden: expression 'object.data.absent == 'x'' resulted in error: no such key: absent";
     check("/allow", None, value!({"matchConditions": conditions}), text).await;
 }
 
@@ -136,7 +137,7 @@ async fn dry_runs_need_webhooks_without_side_effects() {
     let shared = &bench.webhooks.0;
     let hook = bench.hook("/allow", value!({"sideEffects": "Some", "namespaceSelector": {}, "objectSelector": {}}));
     let stored = value!({"metadata": {"name": "old"}, "webhooks": [hook]});
-    shared.validating.replace(Hook::all(&stored, &Unevaluated, &shared.trust));
+    shared.validating.replace(Hook::all(&stored, &shared.trust));
     refused(create().await, 400, "admission webhook \"hook.example.com\" does not support dry run");
     bench.end().await;
 }

@@ -81,6 +81,19 @@ async fn selectors_choose_namespaces_and_objects() {
 }
 
 #[tokio::test]
+async fn conditions_must_all_hold() {
+    let bench = Bench::new().await;
+    let conditions = value!([
+        {"name": "skip", "expression": "object.metadata.name != 'skip-me'"},
+        {"name": "who", "expression": "request.userInfo.username == 'ann' && request.operation == 'CREATE'"}
+    ]);
+    bench.validate("/deny", value!({"matchConditions": conditions})).await;
+    bench.config_map("skip-me").await.expect("one does not hold");
+    refused(bench.config_map("a").await, 403, DENIED);
+    bench.end().await;
+}
+
+#[tokio::test]
 async fn subresources_are_seen_as_they_are_shown() {
     let bench = Bench::new().await;
     let rules = of(&["deployments/*", "serviceaccounts/token"], &["UPDATE", "CREATE"]);
