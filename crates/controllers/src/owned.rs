@@ -9,6 +9,7 @@ use corten_apimachinery::value;
 use corten_apimachinery::value::Value;
 use corten_client::cache::{Head, Held, Key, View};
 use corten_client::error::unless_gone;
+use corten_client::events::Reference;
 use corten_client::informer::Informer;
 use corten_client::{Client, Error, Patch, Resource};
 
@@ -35,6 +36,11 @@ impl Owner {
         })
     }
 
+    /// One of its objects, as events name it.
+    pub(crate) fn told_of(&self, owner: &Value) -> Reference {
+        Reference::of(self.api_version, self.kind, owner)
+    }
+
     /// The keys of the workload that controls an object, or of those that could adopt it.
     pub(crate) fn concerned(&self, owners: &Informer<Value>, object: &Head) -> Vec<Key> {
         let namespace = &object.namespace;
@@ -49,9 +55,16 @@ impl Owner {
     }
 }
 
-/// The `spec.selector` of a workload.
+/// The `spec.selector` of a workload; older kinds have plain labels there.
 pub(crate) fn selector(owner: &Value) -> Result<LabelSelector, Error> {
-    let selector = LabelSelector::from_object(owner.at(&["spec", "selector"]));
+    let selector = owner.at(&["spec", "selector"]);
+    if let Some(labels) =
+        selector.and_then(Value::as_object).filter(|labels| labels.values().any(|of| of.as_str().is_some()))
+    {
+        let labels = labels.iter().filter_map(|(key, value)| Some((key.as_str(), value.as_str()?)));
+        return Ok(LabelSelector::from_labels(labels));
+    }
+    let selector = LabelSelector::from_object(selector);
     selector.map_err(|error| Error::Shape(format!("the selector of {}: {error}", Meta::of(owner).name())))
 }
 

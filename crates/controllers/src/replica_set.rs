@@ -1,5 +1,6 @@
 //! Keeps so many pods of a template: makes what is missing, deletes what is too many, adopts what matches and lets go of
-//! what no longer does (`pkg/controller/replicaset`).
+//! what no longer does (`pkg/controller/replicaset`). Replication controllers, which are older and select by labels alone, are
+//! kept by the same rules.
 
 use std::cmp::Ordering;
 use std::collections::HashMap;
@@ -25,12 +26,40 @@ use crate::owned::{Owner, patch_owner, selector};
 use crate::pod::{PODS, Phase, PodView, from_template, is_active, orphans_of};
 
 pub(crate) const REPLICA_SETS: Resource = Resource::new("apps", "v1", "replicasets");
-const OWNER: Owner = Owner { api_version: "apps/v1", kind: "ReplicaSet" };
+pub(crate) const REPLICATION_CONTROLLERS: Resource = Resource::new("", "v1", "replicationcontrollers");
+
+/// A kind whose objects are kept so.
+struct Kind {
+    resource: Resource,
+    owner: Owner,
+    /// The service account, and the component that events come from.
+    account: &'static str,
+    component: &'static str,
+    /// Whether its status tells of pods that are being deleted.
+    tells_terminating: bool,
+}
+
+static REPLICA_SET: Kind = Kind {
+    resource: REPLICA_SETS,
+    owner: Owner { api_version: "apps/v1", kind: "ReplicaSet" },
+    account: "replicaset-controller",
+    component: "replicaset-controller",
+    tells_terminating: true,
+};
+
+static REPLICATION_CONTROLLER: Kind = Kind {
+    resource: REPLICATION_CONTROLLERS,
+    owner: Owner { api_version: "v1", kind: "ReplicationController" },
+    account: "replication-controller",
+    component: "replication-controller",
+    tells_terminating: false,
+};
 
 /// Pods made or deleted by one look.
 const BURST: usize = 500;
 
 struct Context {
+    kind: &'static Kind,
     client: Client,
     clock: Clock,
     recorder: Recorder,
@@ -41,19 +70,29 @@ struct Context {
 type Pod = Arc<Held<PodView>>;
 
 pub fn controller(base: &Base) -> Controller {
-    let sets = base.informers.of::<Value>(Scope::all(REPLICA_SETS));
+    keeping("replica-set", &REPLICA_SET, base)
+}
+
+/// Keeps replication controllers.
+pub fn replication_controller(base: &Base) -> Controller {
+    keeping("replication-controller", &REPLICATION_CONTROLLER, base)
+}
+
+fn keeping(name: &'static str, kind: &'static Kind, base: &Base) -> Controller {
+    let sets = base.informers.of::<Value>(Scope::all(kind.resource.clone()));
     let pods = base.informers.of::<PodView>(Scope::all(PODS));
     let context = Context {
-        client: (base.client_of)("replicaset-controller"),
+        kind,
+        client: (base.client_of)(kind.account),
         clock: base.clock.clone(),
-        recorder: (base.recorder_of)("replicaset-controller", "replicaset-controller"),
+        recorder: (base.recorder_of)(kind.account, kind.component),
         sets: sets.clone(),
         pods: pods.clone(),
     };
     let of = sets.clone();
-    Controller::new("replica-set", Arc::new(context), reconcile)
+    Controller::new(name, Arc::new(context), reconcile)
         .watches(&sets)
-        .watches_for(&pods, move |pod| OWNER.concerned(&of, &pod.head))
+        .watches_for(&pods, move |pod| kind.owner.concerned(&of, &pod.head))
 }
 
 async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
@@ -63,14 +102,14 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
     let now_s = ctx.clock.now_s();
     let plan = plan(&set, pods, now_s)?;
     let done = ctx.carry_out(&set.view, &plan).await;
-    let status = status(&set.view, &plan, done.as_ref().err(), now_s);
+    let status = status(ctx.kind, &set.view, &plan, done.as_ref().err(), now_s);
     if let Some(status) = status {
         let mut set = set.view.clone();
         set.object_entry("status");
         if let Some(object) = set.as_object_mut() {
             object.insert("status", status);
         }
-        unless_gone(ctx.client.update(&REPLICA_SETS, "status", &set).await)?;
+        unless_gone(ctx.client.update(&ctx.kind.resource, "status", &set).await)?;
     }
     done.map(|()| plan.next)
 }
@@ -78,13 +117,13 @@ async fn reconcile(ctx: Arc<Context>, key: Key) -> Result<Next, Error> {
 impl Context {
     async fn carry_out(&self, set: &Value, plan: &Plan) -> Result<(), Error> {
         for pod in &plan.adopt {
-            patch_owner(&self.client, &PODS, &pod.head, OWNER.reference(set)).await?;
+            patch_owner(&self.client, &PODS, &pod.head, self.kind.owner.reference(set)).await?;
         }
         for pod in &plan.release {
             let gone = value!({"$patch": "delete", "uid": (Meta::of(set).uid())});
             patch_owner(&self.client, &PODS, &pod.head, gone).await?;
         }
-        let about = Reference::of("apps/v1", "ReplicaSet", set);
+        let about = self.kind.owner.told_of(set);
         let deletes = plan.delete.iter().map(|pod| self.delete(&about, pod));
         let mut written = Vec::new();
         for deleted in join_all(deletes).await {
@@ -100,8 +139,8 @@ impl Context {
 
     /// Makes pods in rounds that double, so that what cannot be made is tried once and not many times.
     async fn create(&self, set: &Value, wanted: usize, written: &mut Vec<Value>) -> Result<(), Error> {
-        let (pod, namespace) = (new_pod(set), Meta::of(set).namespace());
-        let about = Reference::of("apps/v1", "ReplicaSet", set);
+        let (pod, namespace) = (new_pod(&self.kind.owner, set), Meta::of(set).namespace());
+        let about = self.kind.owner.told_of(set);
         let (mut left, mut round) = (wanted, 1);
         while left > 0 {
             let now = left.min(round);
@@ -239,15 +278,15 @@ fn age(since_s: i64, now_s: i64) -> u32 {
 }
 
 /// A pod of the set's template, without a name.
-fn new_pod(set: &Value) -> Value {
+fn new_pod(owner: &Owner, set: &Value) -> Value {
     let template = set.at(&["spec", "template"]).cloned().unwrap_or_default();
-    let mut pod = from_template(&template, OWNER.reference(set));
+    let mut pod = from_template(&template, owner.reference(set));
     metadata_mut(&mut pod).insert("generateName", format!("{}-", Meta::of(set).name()));
     pod
 }
 
 /// The set's new status; `None` where it is as it was.
-fn status(set: &Value, plan: &Plan, failed: Option<&Error>, now_s: i64) -> Option<Value> {
+fn status(kind: &Kind, set: &Value, plan: &Plan, failed: Option<&Error>, now_s: i64) -> Option<Value> {
     let labels = set.at(&["spec", "template", "metadata", "labels"]).and_then(Value::as_object);
     let labels: Vec<(&str, &str)> = labels
         .into_iter()
@@ -261,14 +300,16 @@ fn status(set: &Value, plan: &Plan, failed: Option<&Error>, now_s: i64) -> Optio
     let min_ready_s = min_ready_s(set);
     let old = set.get("status").cloned().unwrap_or_default();
     let mut new = if old.is_null() { Value::object() } else { old.clone() };
-    let counts = [
+    let mut counts = vec![
         ("replicas", count(&|_| true)),
         ("fullyLabeledReplicas", count(&|pod| template.matches(&pod.head.labels))),
         ("readyReplicas", count(&|pod| pod.ready_s.is_some())),
         ("availableReplicas", count(&|pod| pod.is_available(min_ready_s, now_s))),
-        ("terminatingReplicas", i64::try_from(plan.terminating).unwrap_or(i64::MAX)),
         ("observedGeneration", Meta::of(set).generation()),
     ];
+    if kind.tells_terminating {
+        counts.push(("terminatingReplicas", i64::try_from(plan.terminating).unwrap_or(i64::MAX)));
+    }
     let conditions = old.get("conditions").and_then(Value::as_array).unwrap_or_default().to_vec();
     let (conditions, changed) = failure_condition(conditions, plan, failed, now_s);
     let same = counts.iter().all(|(field, count)| old.i64_at(&[field]).unwrap_or_default() == *count);
@@ -377,13 +418,31 @@ mod tests {
         let held = set(3);
         let plan = plan(&held, pods, 100).expect("a plan");
         assert_eq!(plan.next, Next::After(Duration::from_secs(5)));
-        let new = status(&held.view, &plan, None, 100).expect("it is new");
+        let new = status(&REPLICA_SET, &held.view, &plan, None, 100).expect("it is new");
         let fields = ["replicas", "fullyLabeledReplicas", "readyReplicas", "availableReplicas", "terminatingReplicas"];
         assert_eq!(fields.map(|field| new.i64_at(&[field])), [3, 3, 2, 1, 1].map(Some));
         let mut written = held.view.clone();
         written.as_object_mut().expect("an object").insert("status", new);
-        assert_eq!(status(&written, &plan, None, 100), None);
-        let failed = status(&written, &plan, Some(&Error::Shape("no".to_owned())), 100).expect("it is new");
+        assert_eq!(status(&REPLICA_SET, &written, &plan, None, 100), None);
+        let failed =
+            status(&REPLICA_SET, &written, &plan, Some(&Error::Shape("no".to_owned())), 100).expect("it is new");
         assert_eq!(failed.get("conditions").and_then(Value::as_array).map(<[Value]>::len), Some(1));
+    }
+
+    #[test]
+    fn a_replication_controller_selects_by_labels_and_tells_less() {
+        let controller = value!({
+            "metadata": {"name": "web", "namespace": "shop", "uid": "set"},
+            "spec": {"replicas": 2, "selector": {"app": "web"}, "template": {"metadata": {"labels": {"app": "web"}}}}
+        });
+        let held = Held::from_object(&controller).expect("held");
+        let pods = vec![pod("a set web n1 50"), pod("b - web n1 -"), pod("c set db n1 -"), pod("d! set web n1 -")];
+        let plan = plan(&held, pods, 100).expect("a plan");
+        assert_eq!((plan.create, names(&plan.adopt), names(&plan.release)), (0, "b".to_owned(), "c".to_owned()));
+        let new = status(&REPLICATION_CONTROLLER, &held.view, &plan, None, 100).expect("it is new");
+        assert_eq!((new.i64_at(&["replicas"]), new.get("terminatingReplicas")), (Some(2), None));
+        let made = new_pod(&REPLICATION_CONTROLLER.owner, &held.view);
+        let reference = &made.at(&["metadata", "ownerReferences"]).and_then(Value::as_array).expect("owned")[0];
+        assert_eq!((reference.str_at(&["apiVersion"]), reference.str_at(&["kind"])), ("v1", "ReplicationController"));
     }
 }

@@ -53,6 +53,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         root_ca::controller(&base, settings.authority_pem),
         garbage::controller(&base),
         replica_set::controller(&base),
+        replica_set::replication_controller(&base),
         daemon_set::controller(&base, &inside.seams.random),
         deployment::controller(&base),
         stateful_set::controller(&base),
