@@ -1,5 +1,6 @@
-//! Keeps claims and volumes that are in use: both are made with a finalizer, which is taken off when they are being
-//! deleted and no pod uses the claim, or no claim the volume (`pkg/controller/volume/pvcprotection`, `pvprotection`).
+//! Keeps claims, volumes and attribute classes that are in use: all are made with a finalizer, which is taken off when they are
+//! being deleted and no pod uses the claim, no claim the volume, or neither a claim nor a volume names the class
+//! (`pkg/controller/volume/pvcprotection`, `pvprotection`, `vacprotection`).
 
 use std::sync::Arc;
 
@@ -17,6 +18,8 @@ use crate::pod::PODS;
 
 const CLAIMS: Resource = Resource::new("", "v1", "persistentvolumeclaims");
 const VOLUMES: Resource = Resource::new("", "v1", "persistentvolumes");
+const CLASSES: Resource = Resource::new("storage.k8s.io", "v1", "volumeattributesclasses");
+const CLASS_FINALIZER: &str = "kubernetes.io/vac-protection";
 const CLAIM_FINALIZER: &str = "kubernetes.io/pvc-protection";
 const VOLUME_FINALIZER: &str = "kubernetes.io/pv-protection";
 
@@ -132,6 +135,57 @@ async fn guard_volume(ctx: Arc<Volumes>, key: Key) -> Result<Next, Error> {
     }
 }
 
+/// The attribute classes that a claim or a volume names.
+struct Attributed(Vec<Str>);
+
+impl View for Attributed {
+    fn from_object(object: &Value) -> Option<Self> {
+        let named = [
+            object.str_at(&["spec", "volumeAttributesClassName"]),
+            object.str_at(&["status", "currentVolumeAttributesClassName"]),
+            object.str_at(&["status", "modifyVolumeStatus", "targetVolumeAttributesClassName"]),
+        ];
+        let mut named: Vec<Str> = named.into_iter().filter(|name| !name.is_empty()).map(Str::from).collect();
+        named.sort();
+        named.dedup();
+        (!named.is_empty()).then_some(Self(named))
+    }
+
+    fn keys(&self) -> Vec<Str> {
+        self.0.clone()
+    }
+}
+
+struct Classes {
+    client: Client,
+    classes: Informer<Value>,
+    /// Claims and volumes.
+    users: [Informer<Attributed>; 2],
+}
+
+/// Guards attribute classes.
+pub fn classes(base: &Base) -> Controller {
+    let classes = base.informers.of::<Value>(Scope::all(CLASSES));
+    let users = [CLAIMS, VOLUMES].map(|resource| base.informers.of::<Attributed>(Scope::all(resource)));
+    let client = (base.client_of)("volumeattributesclass-protection-controller");
+    let context = Classes { client, classes: classes.clone(), users: users.clone() };
+    let named = |user: &Held<Attributed>| user.0.iter().map(|class| Key::new("", class.clone())).collect();
+    let [claims, volumes] = &users;
+    Controller::new("attribute-class-protection", Arc::new(context), guard_class)
+        .watches(&classes)
+        .watches_for(claims, named)
+        .watches_for(volumes, named)
+}
+
+async fn guard_class(ctx: Arc<Classes>, key: Key) -> Result<Next, Error> {
+    let Some(class) = ctx.classes.cache().get("", &key.name) else { return Ok(Next::Change) };
+    let used = ctx.users.iter().any(|users| !users.cache().by_key(&key.name).is_empty());
+    match plan(&class.view, CLASS_FINALIZER, used) {
+        Do::Nothing => Ok(Next::Change),
+        Do::Keep | Do::LetGo => carry_out(&ctx.client, &CLASSES, &key, CLASS_FINALIZER, used).await,
+    }
+}
+
 #[derive(Debug, PartialEq)]
 enum Do {
     Nothing,
@@ -175,6 +229,18 @@ mod tests {
         check(vec![CLAIM_FINALIZER], true, true, "nothing");
         check(vec![CLAIM_FINALIZER], true, false, "let go");
         check(vec!["other"], true, false, "nothing");
+    }
+
+    #[test]
+    fn claims_and_volumes_name_classes() {
+        let names = |object: Value| Attributed::from_object(&object).map(|of| of.0.join(" "));
+        assert_eq!(names(value!({"spec": {"volumeAttributesClassName": "gold"}})).as_deref(), Some("gold"));
+        let changing = value!({
+            "spec": {"volumeAttributesClassName": "gold"},
+            "status": {"currentVolumeAttributesClassName": "tin", "modifyVolumeStatus": {"targetVolumeAttributesClassName": "gold"}}
+        });
+        assert_eq!(names(changing).as_deref(), Some("gold tin"));
+        assert_eq!(names(value!({"spec": {}})), None);
     }
 
     #[test]

@@ -69,6 +69,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         volume_expansion::controller(&base),
         volume_protection::claims(&base),
         volume_protection::volumes(&base),
+        volume_protection::classes(&base),
         job::controller(&base),
         ttl_after_finished::controller(&base),
         disruption::controller(&base),
