@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use corten_apimachinery::kind::{KindInfo, api_version};
-use corten_apimachinery::openapi::{Definitions, gnostic, to_v2};
+use corten_apimachinery::openapi::{Definitions, gnostic};
 use corten_apimachinery::value::{Map, Str, Value};
 use corten_apimachinery::{json, value};
 use flate2::Compression;
@@ -132,7 +132,8 @@ impl OpenApi {
         }
         let mut definitions = Definitions::default();
         let paths = operations::second_paths(operations::paths(&own, &mut definitions, kinds));
-        let schemas = definitions.0.iter().map(|(name, schema)| (Str::from(name.as_str()), to_v2(schema)));
+        let schemas =
+            definitions.0.iter().map(|(name, schema)| (Str::from(name.as_str()), definitions::second(schema)));
         let value = value!({
             "swagger": "2.0",
             "info": {"title": "Kubernetes", "version": title},

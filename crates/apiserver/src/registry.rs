@@ -133,8 +133,16 @@ pub enum Patch {
     /// RFC 7386.
     Merge(Body),
     Strategic(Body),
-    /// Server-side apply; the body may have been YAML.
-    Apply(Body),
+    /// Server-side apply.
+    Apply(Configuration),
+}
+
+/// What server-side apply is given, JSON being YAML too.
+#[derive(Clone, Debug, Default)]
+pub struct Configuration {
+    pub value: Value,
+    /// What a strict reader of YAML refuses, in upstream's words: keys that a mapping has twice.
+    pub refused: Option<String>,
 }
 
 /// `DeleteOptions`, from the body or the query.

@@ -6,7 +6,7 @@ use corten_apimachinery::managed::Endpoint;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value::{Map, Value};
 
-use super::change::{keep, keep_metadata};
+use super::change::keep;
 use super::column::{NONE, age, at, at_or, labels, list, name, text, wide};
 use super::{KindRules, field};
 use crate::rules::validation::{certificates, cluster, rbac};
@@ -175,12 +175,11 @@ fn prepare_request(request: &mut Value, stored: Option<&Value>) {
     }
 }
 
-/// `approval`: the conditions alone.
+/// `approval`: of spec and status the conditions alone.
 fn approve(new: &mut Value, stored: &Value) {
     let conditions = new.at(&["status", "conditions"]).cloned();
     keep(new, stored, "spec");
     keep(new, stored, "status");
-    keep_metadata(new, stored);
     let status = new.object_entry("status");
     match conditions {
         Some(conditions) => {
@@ -337,15 +336,17 @@ mod tests {
     }
 
     #[test]
-    fn approval_changes_conditions_alone() {
+    fn approval_changes_conditions_and_metadata() {
         let stored = value!({"metadata": {}, "spec": {"request": "a"}, "status": {"certificate": "c"}});
-        let mut new =
-            value!({"metadata": {}, "spec": {}, "status": {"certificate": "d", "conditions": [{"type": "Approved"}]}});
+        let mut new = value!({
+            "metadata": {"annotations": {"by": "me"}}, "spec": {},
+            "status": {"certificate": "d", "conditions": [{"type": "Approved"}]}
+        });
         approve(&mut new, &stored);
         assert_eq!(
             new,
             value!({
-                "metadata": {}, "spec": {"request": "a"},
+                "metadata": {"annotations": {"by": "me"}}, "spec": {"request": "a"},
                 "status": {"certificate": "c", "conditions": [{"type": "Approved"}]}
             })
         );

@@ -15,7 +15,7 @@ use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full};
 
 use crate::http::negotiate::{BodyEncoding, Encoding};
-use crate::registry::Body;
+use crate::registry::{Body, Configuration};
 
 pub type BoxError = Box<dyn Error + Send + Sync>;
 pub type StreamBody = UnsyncBoxBody<Bytes, BoxError>;
@@ -65,6 +65,13 @@ pub fn full(bytes: impl Into<Bytes>) -> StreamBody {
 /// Decodes a text body; `kind` is what it should hold, for the refusal. Protobuf is the caller's.
 pub fn decode_text(bytes: &[u8], encoding: BodyEncoding, kind: &str) -> Result<Body, Status> {
     parse_text(bytes, encoding).map_err(|why| unrecognized(kind, &why, bytes))
+}
+
+/// Decodes what is to be applied, with what a strict reader says of it; `kind` is what it should hold, for the refusal.
+pub(crate) fn configuration(bytes: &[u8], kind: &str) -> Result<Configuration, Status> {
+    let document = yaml::parse_document(bytes).map_err(|error| unrecognized(kind, &error.to_string(), bytes))?;
+    let refused = document.strict_error().map(|why| format!("error converting YAML to JSON: {why}"));
+    Ok(Configuration { value: document.value, refused })
 }
 
 /// Decodes a text body, or tells what is wrong with it.

@@ -65,12 +65,11 @@ impl Api {
         let bytes = call.bytes().await?;
         let apply = media_type == APPLY_PATCH;
         let write = query::write_options(&call.query, if apply { WriteKind::Apply } else { WriteKind::Patch })?;
-        let text = |encoding| body::decode_text(&bytes, encoding, &kind.gvk.kind);
         let patch = match media_type.as_str() {
             JSON_PATCH => Patch::Json(bytes.clone()),
             MERGE_PATCH => Patch::Merge(patch_text(&bytes)?),
             STRATEGIC_PATCH => Patch::Strategic(patch_text(&bytes)?),
-            _ => Patch::Apply(text(BodyEncoding::Yaml)?),
+            _ => Patch::Apply(body::configuration(&bytes, &kind.gvk.kind)?),
         };
         let (context, target) = (call.context(&write.sent), call.target(&kind));
         let made = self.registry.patch(&context, &target, patch, write.options).await;

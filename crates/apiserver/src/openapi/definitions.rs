@@ -1,7 +1,7 @@
 //! The definitions of one kind: its object, its list, its subresources' bodies.
 
 use corten_apimachinery::kind::{GroupVersionKind, KindInfo};
-use corten_apimachinery::openapi::{Definitions, definition_name, reference};
+use corten_apimachinery::openapi::{Definitions, definition_name, reference, to_v2};
 use corten_apimachinery::schema::structural::CustomSchema;
 use corten_apimachinery::schema::table::{TableSchema, TypeTable};
 use corten_apimachinery::value;
@@ -97,8 +97,41 @@ fn custom(declared: &Value, metadata: Value) -> Value {
     };
     schema.insert("type", "object");
     let properties = schema.object_entry("properties");
-    properties.insert("apiVersion", value!({"type": "string"}));
-    properties.insert("kind", value!({"type": "string"}));
+    let text = |description: &str| value!({"type": "string", "description": description});
+    properties.insert("apiVersion", text("APIVersion defines in which version of its schema this object is written."));
+    properties.insert("kind", text("Kind names the schema, and so the resource, of this object."));
     properties.insert("metadata", metadata);
     Value::Object(schema)
+}
+
+/// A definition in version 2. Clients of it take an object's fields for all that it may have, so that an object which takes
+/// anything tells none, not even those that every object has.
+pub(super) fn second(schema: &Value) -> Value {
+    const OPEN: &str = "x-kubernetes-preserve-unknown-fields";
+    const KIND: &str = "x-kubernetes-group-version-kind";
+    let Some(kind) = schema.get(KIND).filter(|_| schema.get(OPEN).and_then(Value::as_bool) == Some(true)) else {
+        return to_v2(schema);
+    };
+    Value::Object(Map::from_iter([("type".into(), "object".into()), (KIND.into(), kind.clone())]))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_object_that_takes_anything_tells_no_fields_in_version_two() {
+        const KIND: &str = "x-kubernetes-group-version-kind";
+        let marked = |declared: Value| {
+            let mut schema = custom(&declared, value!({"type": "object"}));
+            schema.as_object_mut().expect("an object").insert(KIND, vec![value!({"kind": "Thing"})]);
+            second(&schema)
+        };
+        let open = marked(value!({"type": "object", "x-kubernetes-preserve-unknown-fields": true}));
+        assert_eq!(open, value!({"type": "object", "x-kubernetes-group-version-kind": [{"kind": "Thing"}]}));
+        let closed = marked(value!({"type": "object", "description": "a thing"}));
+        let described = closed.str_at(&["properties", "apiVersion", "description"]);
+        assert!(described.starts_with("APIVersion defines"), "{described}");
+        assert_eq!(closed.str_at(&["description"]), "a thing");
+    }
 }

@@ -9,11 +9,11 @@ use corten_apimachinery::status::Status;
 use corten_apimachinery::time::Time;
 use corten_apimachinery::value::{Map, Value};
 
-use super::conform::{self, duplicate_fields};
+use super::conform;
 use super::engine::{Registry, not_found};
 use super::scale::set_at;
 use super::update::{Recorded, Rewrite, serve_of, settle_identity};
-use super::{Body, Context, FieldValidation, Target, WriteOptions, Written};
+use super::{Configuration, Context, FieldValidation, Target, WriteOptions, Written};
 use super::{create::New, metadata};
 
 /// How often an apply that finds nothing creates, and one that cannot create updates, before somebody else wins.
@@ -25,7 +25,7 @@ impl Registry {
         &self,
         context: &Context,
         target: &Target,
-        config: Body,
+        config: Configuration,
         options: WriteOptions,
     ) -> Result<Written, Status> {
         let serve = serve_of(target)?;
@@ -123,14 +123,10 @@ fn manager<'a>(context: &'a Context, target: &'a Target) -> Manager<'a> {
 }
 
 /// Fields that the configuration's text has twice: a warning, or a refusal.
-fn check_duplicates(config: &Body, validation: FieldValidation) -> Result<Vec<String>, Status> {
-    let found: Vec<String> = duplicate_fields(&config.duplicates).collect();
-    match validation {
-        FieldValidation::Ignore => Ok(Vec::new()),
-        FieldValidation::Warn => Ok(found),
-        FieldValidation::Strict if found.is_empty() => Ok(found),
-        FieldValidation::Strict => {
-            Err(Status::bad_request(format!("error strict decoding YAML: {}", found.join(", "))))
-        }
+fn check_duplicates(config: &Configuration, validation: FieldValidation) -> Result<Vec<String>, Status> {
+    match (validation, &config.refused) {
+        (FieldValidation::Ignore, _) | (_, None) => Ok(Vec::new()),
+        (FieldValidation::Warn, Some(why)) => Ok(vec![why.clone()]),
+        (FieldValidation::Strict, Some(why)) => Err(Status::bad_request(format!("error strict decoding YAML: {why}"))),
     }
 }

@@ -14,8 +14,8 @@ use futures_util::StreamExt as _;
 
 use super::{body, context, target};
 use crate::registry::{
-    Context, DeleteOptions, Deleted, FieldValidation, ListOptions, Patch, Registry, Shown, Target, WatchEvent,
-    WriteOptions,
+    Configuration, Context, DeleteOptions, Deleted, FieldValidation, ListOptions, Patch, Registry, Shown, Target,
+    WatchEvent, WriteOptions,
 };
 
 /// A kind and an object of it that can be created as it stands.
@@ -333,7 +333,9 @@ pub async fn apply(registry: &Registry, sample: &Sample) {
     let by = |manager: &str| Context::new(context().user, manager);
     let apply = async |manager: &str, config: Value, force| {
         let options = WriteOptions { force, ..WriteOptions::default() };
-        registry.patch(&by(manager), &target, Patch::Apply(body(config)), options).await
+        registry
+            .patch(&by(manager), &target, Patch::Apply(Configuration { value: config, refused: None }), options)
+            .await
     };
     let created = apply("one", config("a"), false).await.unwrap_or_else(|status| panic!("{about}: {status}"));
     assert!(created.created, "{about}");
