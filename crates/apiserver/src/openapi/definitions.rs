@@ -66,6 +66,33 @@ pub(super) fn meta(definitions: &mut Definitions, kinds: &KindSet, name: &str) -
     }
 }
 
+/// What every object says of itself, and what is meant by it.
+const METADATA: [(&str, &str); 12] = [
+    ("name", "Name tells this object from others of its kind, in its namespace where it has one. It never changes."),
+    ("generateName", "GenerateName is the beginning of a name that the server completes, where no name is given."),
+    ("namespace", "The namespace that this object is in; names are unique within it. It never changes."),
+    ("labels", "Labels are what selectors of other objects and of requests choose by."),
+    ("annotations", "Annotations are whatever people and programs note on this object; nothing selects by them."),
+    ("uid", "UID tells this object from any other that had or will have its name. The server sets it."),
+    ("resourceVersion", "ResourceVersion is the revision of the last change, for conditional writes and for watches."),
+    ("generation", "Generation counts the changes of what is wanted, which is the spec for most kinds."),
+    ("creationTimestamp", "CreationTimestamp is a timestamp of the server's clock when this object was made."),
+    ("deletionTimestamp", "DeletionTimestamp is when this object will go, or would go but for its finalizers."),
+    ("finalizers", "Finalizers are what has to be done, and by whom, before this object goes."),
+    ("ownerReferences", "OwnerReferences are the objects with the last of which this one goes."),
+];
+
+/// Describes what every object has.
+pub(super) fn describe(definitions: &mut Definitions) {
+    let Some(metadata) = definitions.0.get_mut(&definition_name("meta/v1.ObjectMeta")) else { return };
+    let properties = metadata.object_entry("properties");
+    for (name, text) in METADATA {
+        if let Some(property) = properties.get_mut(name).and_then(Value::as_object_mut) {
+            property.insert("description", text);
+        }
+    }
+}
+
 /// Marks every definition that is some kind's, served in this group or not.
 pub(super) fn mark_kinds(definitions: &mut Definitions, kinds: &KindSet) {
     for kind in kinds.iter() {
@@ -100,6 +127,10 @@ fn custom(declared: &Value, metadata: Value) -> Value {
     let text = |description: &str| value!({"type": "string", "description": description});
     properties.insert("apiVersion", text("APIVersion defines in which version of its schema this object is written."));
     properties.insert("kind", text("Kind names the schema, and so the resource, of this object."));
+    let mut metadata = metadata;
+    if let Some(metadata) = metadata.as_object_mut() {
+        metadata.insert("description", "Standard object's metadata.");
+    }
     properties.insert("metadata", metadata);
     Value::Object(schema)
 }

@@ -66,6 +66,7 @@ pub(super) fn paths(kinds: &[Arc<KindInfo>], definitions: &mut Definitions, all:
     // What a watch sends; no operation names it, clients look for it all the same.
     definitions::meta(definitions, all, "WatchEvent");
     definitions::mark_kinds(definitions, all);
+    definitions::describe(definitions);
     paths.sort_keys();
     paths
 }
