@@ -19,7 +19,7 @@ use suite::{Outcome, Suite};
 use table::{Standing, Status, Test};
 
 /// What a test may have taken when it was recorded, to be one of the fast ones.
-const FAST_SECONDS: f64 = 45.0;
+const FAST_SECONDS: f64 = 30.0;
 
 #[derive(Args)]
 pub(crate) struct Arguments {
