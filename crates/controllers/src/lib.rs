@@ -10,6 +10,7 @@ use corten_stdx::clock::Clock;
 pub mod autoscaler;
 mod backend;
 pub mod certificate;
+pub mod cron_job;
 pub mod daemon_set;
 pub mod deployment;
 pub mod disruption;

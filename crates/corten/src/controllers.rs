@@ -8,10 +8,10 @@ use corten_client::events::{Form, Recorder};
 use corten_controllers::certificate::Signer;
 use corten_controllers::node_ipam::PodRange;
 use corten_controllers::{
-    Base, autoscaler, certificate, daemon_set, deployment, disruption, endpoint_slice, endpoint_slice_mirroring,
-    endpoints, garbage, job, local_provisioner, namespace, node_ipam, node_lifecycle, pod_gc, replica_set,
-    resource_quota, root_ca, service_account, stateful_set, taint_eviction, token_cleaner, ttl_after_finished,
-    volume_binder, volume_expansion, volume_protection,
+    Base, autoscaler, certificate, cron_job, daemon_set, deployment, disruption, endpoint_slice,
+    endpoint_slice_mirroring, endpoints, garbage, job, local_provisioner, namespace, node_ipam, node_lifecycle, pod_gc,
+    replica_set, resource_quota, root_ca, service_account, stateful_set, taint_eviction, token_cleaner,
+    ttl_after_finished, volume_binder, volume_expansion, volume_protection,
 };
 use corten_notify::carry::Post;
 use corten_scheduler::binder;
@@ -71,6 +71,7 @@ pub async fn start(inside: &Inside, settings: &Settings<'_>) -> Vec<Handle> {
         volume_protection::volumes(&base),
         volume_protection::classes(&base),
         job::controller(&base),
+        cron_job::controller(&base),
         ttl_after_finished::controller(&base),
         disruption::controller(&base),
         resource_quota::controller(&base),

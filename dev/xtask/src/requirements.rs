@@ -13,7 +13,7 @@ pub(crate) struct Requirement {
     pub(crate) get: &'static str,
 }
 
-pub(crate) const TEST: [Requirement; 15] = [
+pub(crate) const TEST: [Requirement; 16] = [
     Requirement {
         what: "a C compiler (the TLS library is compiled from source)",
         probe: ("cc", &["--version"]),
@@ -91,6 +91,12 @@ pub(crate) const TEST: [Requirement; 15] = [
         probe: ("openssl", &["version"]),
         least: None,
         get: "apt-get install -y openssl",
+    },
+    Requirement {
+        what: "time zones (schedules of cron jobs name them)",
+        probe: ("test", &["-e", "/usr/share/zoneinfo/Europe/Berlin"]),
+        least: None,
+        get: "apt-get install -y tzdata",
     },
     Requirement {
         what: "systemd (it runs a server of the tests; here it need not run)",
