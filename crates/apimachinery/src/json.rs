@@ -17,6 +17,9 @@ pub struct Parsed {
     pub value: Value,
     /// Whole paths, as `spec.containers[0].name`, in the order met. The last value of a duplicate field wins.
     pub duplicates: Vec<String>,
+    /// Where there are any: the same text if the first value of each won. Go decodes all of them, and so refuses a text for
+    /// what is wrong with a value that counts no longer.
+    pub first: Option<Value>,
 }
 
 /// A text that is no JSON, in Go's words where Go would refuse it too.
@@ -35,19 +38,32 @@ pub fn parse(text: &[u8]) -> Result<Parsed, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(text);
     let parsed = read(&mut deserializer).map_err(|error| JsonError::new(text, &error))?;
     deserializer.end().map_err(|error| JsonError::new(text, &error))?;
-    Ok(parsed)
+    if parsed.duplicates.is_empty() {
+        return Ok(parsed);
+    }
+    let seed = Seed { duplicates: &mut Vec::new(), wins: Wins::First };
+    let first = seed.deserialize(&mut serde_json::Deserializer::from_slice(text));
+    Ok(Parsed { first: Some(first.map_err(|error| JsonError::new(text, &error))?), ..parsed })
 }
 
 /// Reads a value from any self-describing serde format.
 pub fn read<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Parsed, D::Error> {
     let mut duplicates = Vec::new();
-    let value = Seed { duplicates: &mut duplicates }.deserialize(deserializer)?;
-    Ok(Parsed { value, duplicates })
+    let value = Seed { duplicates: &mut duplicates, wins: Wins::Last }.deserialize(deserializer)?;
+    Ok(Parsed { value, duplicates, first: None })
 }
 
 /// Duplicate fields gather their path on the way out, so that a text without any costs nothing.
 struct Seed<'a> {
     duplicates: &'a mut Vec<String>,
+    wins: Wins,
+}
+
+/// Which value of a duplicate field counts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Wins {
+    First,
+    Last,
 }
 
 impl<'de> DeserializeSeed<'de> for Seed<'_> {
@@ -101,7 +117,7 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let mut items = Vec::with_capacity(sequence.size_hint().unwrap_or(0).min(64));
         loop {
             let known = self.duplicates.len();
-            let item = sequence.next_element_seed(Seed { duplicates: self.duplicates })?;
+            let item = sequence.next_element_seed(Seed { duplicates: self.duplicates, wins: self.wins })?;
             prefix(&mut self.duplicates[known..], || format!("[{}]", items.len()));
             match item {
                 Some(item) => items.push(item),
@@ -115,8 +131,12 @@ impl<'de> Visitor<'de> for Seed<'_> {
         let start = self.duplicates.len();
         while let Some(key) = fields.next_key::<Key>()? {
             let known = self.duplicates.len();
-            let value = fields.next_value_seed(Seed { duplicates: self.duplicates })?;
+            let value = fields.next_value_seed(Seed { duplicates: self.duplicates, wins: self.wins })?;
             prefix(&mut self.duplicates[known..], || key.0.to_string());
+            if self.wins == Wins::First {
+                map.insert_if_absent(&key.0, || value);
+                continue;
+            }
             let Some((duplicate, _)) = map.replace(key.0, value) else { continue };
             if !self.duplicates[start..].iter().any(|path| path == duplicate) {
                 if self.duplicates.len() >= DUPLICATES_MAX {
@@ -228,6 +248,14 @@ mod tests {
         let parsed = parse(text.as_bytes()).unwrap();
         assert_eq!(to_string(&parsed.value), again);
         assert_eq!(parsed.duplicates, duplicates);
+    }
+
+    #[test]
+    fn the_first_value_of_a_duplicate_field_is_kept_beside() {
+        let parsed = parse(br#"{"a":{"b":1,"b":2},"a":{"b":3},"c":[{"d":4,"d":5}]}"#).unwrap();
+        assert_eq!(to_string(&parsed.value), r#"{"a":{"b":3},"c":[{"d":5}]}"#);
+        assert_eq!(to_string(&parsed.first.unwrap()), r#"{"a":{"b":1},"c":[{"d":4}]}"#);
+        assert_eq!(parse(br#"{"a":1}"#).unwrap().first, None);
     }
 
     #[test]

@@ -35,7 +35,7 @@ impl Document {
 /// Reads the first document; as upstream, what follows it is not looked at.
 pub fn parse(text: &[u8]) -> Result<Parsed, YamlError> {
     let document = parse_document(text)?;
-    Ok(Parsed { value: document.value, duplicates: document.duplicates })
+    Ok(Parsed { value: document.value, duplicates: document.duplicates, first: None })
 }
 
 /// Reads the first document, with a strict reader's errors in upstream's words.

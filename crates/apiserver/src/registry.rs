@@ -35,6 +35,7 @@ pub use object::ObjectError;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use corten_apimachinery::json;
 use corten_apimachinery::kind::{KindInfo, Propagation};
 use corten_apimachinery::status::Status;
 use corten_apimachinery::value::{Str, Value};
@@ -105,6 +106,20 @@ pub struct Target {
 pub struct Body {
     pub value: Value,
     pub duplicates: Vec<String>,
+    /// The tree with the first value of each duplicate field, where a text had any and all are looked at.
+    pub first: Option<Value>,
+}
+
+impl From<Value> for Body {
+    fn from(value: Value) -> Self {
+        Self { value, ..Self::default() }
+    }
+}
+
+impl From<json::Parsed> for Body {
+    fn from(json::Parsed { value, duplicates, first }: json::Parsed) -> Self {
+        Self { value, duplicates, first }
+    }
 }
 
 /// `?fieldValidation=`.

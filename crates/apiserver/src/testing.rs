@@ -79,7 +79,7 @@ pub fn context() -> Context {
 
 /// A decoded body without duplicates.
 pub fn body(value: Value) -> Body {
-    Body { value, duplicates: Vec::new() }
+    Body::from(value)
 }
 
 /// An object of a kind, in namespace `default` where it has one.

@@ -170,7 +170,7 @@ async fn settle(
 
 async fn write(registry: &Registry, context: &Context, target: &Target, change: Change) -> Result<(), Status> {
     let options = WriteOptions::default();
-    let body = |value| Body { value, duplicates: Vec::new() };
+    let body = |value: Value| Body::from(value);
     match change {
         Change::Create(object) => registry.create(context, target, body(object), options).await.map(drop),
         Change::Update(object) => registry.update(context, target, body(object), options).await.map(drop),

@@ -76,14 +76,14 @@ pub(crate) fn configuration(bytes: &[u8], kind: &str) -> Result<Configuration, S
 
 /// Decodes a text body, or tells what is wrong with it.
 pub(crate) fn parse_text(bytes: &[u8], encoding: BodyEncoding) -> Result<Body, String> {
-    let parsed = match encoding {
+    match encoding {
         BodyEncoding::Json => {
-            json::parse(bytes).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
+            let parsed = json::parse(bytes);
+            parsed.map(Body::from).map_err(|error| format!("couldn't get version/kind; json parse error: {error}"))
         }
-        BodyEncoding::Yaml => yaml::parse(bytes).map_err(|error| error.to_string()),
+        BodyEncoding::Yaml => yaml::parse(bytes).map(Body::from).map_err(|error| error.to_string()),
         BodyEncoding::Protobuf => Err("protobuf is not a text".to_owned()),
-    }?;
-    Ok(Body { value: parsed.value, duplicates: parsed.duplicates })
+    }
 }
 
 /// `the object provided is unrecognized (must be of type Pod): … (7b…)`.

@@ -31,7 +31,7 @@ pub(crate) fn decode(kind: &KindInfo, bytes: &[u8]) -> Result<Body, Status> {
             }
         }
     }
-    Ok(Body { value, duplicates: Vec::new() })
+    Ok(Body::from(value))
 }
 
 /// Decodes `DeleteOptions`; its type stands in the table that the built-in kinds share.

@@ -160,7 +160,7 @@ fn unknown_patch(built_in: bool) -> Status {
 fn patch_text(bytes: &[u8]) -> Result<crate::registry::Body, Status> {
     let parsed = corten_apimachinery::json::parse(bytes);
     let parsed = parsed.map_err(|error| Status::bad_request(format!("error decoding patch: {error}")))?;
-    Ok(crate::registry::Body { value: parsed.value, duplicates: parsed.duplicates })
+    Ok(parsed.into())
 }
 
 /// The answer to a write, with its warnings; a refusal has some too.

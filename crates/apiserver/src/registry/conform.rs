@@ -35,13 +35,15 @@ pub(super) fn conform(
     body: Body,
     validation: FieldValidation,
 ) -> Result<(Value, Vec<String>), Status> {
-    let Body { mut value, duplicates } = body;
+    let Body { mut value, duplicates, first } = body;
     if value.is_null() {
         value = Value::object();
     }
     check_type(kinds, kind, &value).map_err(|mismatch| mismatch.into_status(kind))?;
     set_type(kind, &mut value);
-    let conformed = kind.schema.conform(value).map_err(|error| cannot_be_handled(&kind.gvk, kind, &error.0))?;
+    let shaped = |value| kind.schema.conform(value).map_err(|error| cannot_be_handled(&kind.gvk, kind, &error.0));
+    first.map(shaped).transpose()?;
+    let conformed = shaped(value)?;
     let mut strict = conformed.unknown;
     strict.extend(duplicate_fields(&duplicates));
     match validation {

@@ -34,8 +34,10 @@ impl Registry {
         let (change, strict) = match patch {
             Patch::Apply(config) => return self.apply(context, target, config, options).await,
             Patch::Json(bytes) => decode_json(&bytes)?,
-            Patch::Merge(Body { value, duplicates }) => (Change::Merge(value), duplicate_fields(&duplicates).collect()),
-            Patch::Strategic(Body { value, duplicates }) => {
+            Patch::Merge(Body { value, duplicates, .. }) => {
+                (Change::Merge(value), duplicate_fields(&duplicates).collect())
+            }
+            Patch::Strategic(Body { value, duplicates, .. }) => {
                 (Change::Strategic(value), duplicate_fields(&duplicates).collect())
             }
         };

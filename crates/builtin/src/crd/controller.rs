@@ -231,7 +231,7 @@ impl CustomResources {
             name: name_of(wanted),
             subresource: subresource.into(),
         };
-        let body = Body { value: wanted.clone(), duplicates: Vec::new() };
+        let body = Body::from(wanted.clone());
         match self.0.registry.update(&self.context(), &target, body, WriteOptions::default()).await {
             // Changed or gone meanwhile: that change brings us back.
             Err(status) if matches!(status.code, 404 | 409) => Ok(()),
@@ -310,7 +310,7 @@ mod tests {
 
         async fn create(&self, target: &Target, value: Value) -> Result<Value, Status> {
             let context = Context::new(self.user.clone(), "test");
-            let body = Body { value, duplicates: Vec::new() };
+            let body = Body::from(value);
             let written = self.registry.create(&context, target, body, WriteOptions::default()).await?;
             Ok(written.object.to_value().expect("readable"))
         }

@@ -130,7 +130,7 @@ pub async fn aggregate(registry: &Registry, user: &Arc<User>) -> Result<(), Stat
             subresource: "".into(),
         };
         // Carries the revision that the plan is based on: a conflict is a reason to look again.
-        let body = Body { value: wanted, duplicates: Vec::new() };
+        let body = Body::from(wanted);
         let written = registry.update(&context, &target, body, WriteOptions::default()).await?;
         roles[at] = written.object.to_value().map_err(Status::internal)?;
     }

@@ -176,7 +176,7 @@ impl Addresses {
         let name = address.to_string();
         let target = self.target(&name).map_err(AddressError::Failed)?;
         let object = object(&name, &holder.namespace, &holder.name);
-        let body = Body { value: object, duplicates: Vec::new() };
+        let body = Body::from(object);
         match self.registry.create(&self.context, &target, body, WriteOptions::default()).await {
             Ok(_) => Ok(()),
             Err(status) if status.code == 409 => Err(AddressError::Taken),

@@ -104,7 +104,7 @@ impl Bench {
     /// The object and the warnings.
     async fn create_as(&self, kind: &str, value: Value, options: WriteOptions) -> Result<(Value, Vec<String>), Status> {
         let target = self.target(kind, "");
-        let body = Body { value, duplicates: Vec::new() };
+        let body = Body::from(value);
         let written = self.registry.create(&self.context, &target, body, options).await?;
         Ok((written.object.to_value().expect("readable"), written.warnings))
     }
@@ -119,7 +119,7 @@ impl Bench {
         let shown = self.registry.get(asked, &ListOptions::default()).await?;
         let mut value = shown.to_value().expect("readable");
         change(&mut value);
-        let body = Body { value, duplicates: Vec::new() };
+        let body = Body::from(value);
         let written = self.registry.update(&self.context, target, body, WriteOptions::default()).await?;
         Ok(written.object.to_value().expect("readable"))
     }

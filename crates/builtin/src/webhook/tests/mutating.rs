@@ -125,7 +125,7 @@ async fn custom_kinds_are_shown_in_the_version_that_was_asked_for() {
     };
     let create = async |name: &str| {
         let value = value!({"metadata": {"name": name}, "spec": {"bogus": 1}});
-        let body = Body { value, duplicates: Vec::new() };
+        let body = Body::from(value);
         let written = bench.registry.create(&bench.context, &target(name), body, WriteOptions::default()).await;
         written.expect("made").object.to_value().expect("readable")
     };
