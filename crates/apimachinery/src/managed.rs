@@ -149,7 +149,7 @@ fn conflict_message(conflicts: &[Conflict]) -> String {
 }
 
 /// Records a create, update or patch in `new`, which replaces `live` (absent on create). Unreadable entries are dropped.
-pub fn update(live: Option<&Value>, new: &mut Value, node: Node<'_>, manager: &Manager<'_>, now: Time) {
+pub fn update(live: Option<&Value>, new: &mut Value, node: Node<'_>, manager: &Manager<'_>, now: Option<Time>) {
     let mut entries = entries_for_update(live, new, manager);
     new.object_entry("metadata").remove("managedFields");
     let stored = live.is_some_and(|live| !Meta::of(live).uid().is_empty());
@@ -187,7 +187,14 @@ fn resets(items: &[Value]) -> bool {
 }
 
 /// Gives the writer what it changed and takes it from the others.
-fn record(live: Option<&Value>, new: &Value, entries: &mut Entries, node: Node<'_>, manager: &Manager<'_>, now: Time) {
+fn record(
+    live: Option<&Value>,
+    new: &Value,
+    entries: &mut Entries,
+    node: Node<'_>,
+    manager: &Manager<'_>,
+    now: Option<Time>,
+) {
     let zero = live.is_none().then(|| node.zero());
     let live = live.or(zero.as_ref()).expect("zero stands in for an absent object");
     let changed = filtered(live, new, node, manager.endpoint);
@@ -198,8 +205,13 @@ fn record(live: Option<&Value>, new: &Value, entries: &mut Entries, node: Node<'
     }
     let identity = manager.identity(Operation::Update);
     let known = entries.0.get(&identity).map_or_else(FieldSet::default, |entry| entry.fields.clone());
-    let entry = Entry { api_version: manager.gvk.api_version(), fields: taken.union(&known), time: now.to_rfc3339() };
+    let entry = Entry { api_version: manager.gvk.api_version(), fields: taken.union(&known), time: stamp(now) };
     entries.0.insert(identity, entry);
+}
+
+/// An entry's time; through some endpoints it has none.
+fn stamp(now: Option<Time>) -> Str {
+    now.map_or_else(Str::default, |now| now.to_rfc3339())
 }
 
 fn filtered(live: &Value, new: &Value, node: Node<'_>, endpoint: Endpoint<'_>) -> typed::Comparison {
@@ -230,7 +242,7 @@ pub fn apply(
     node: Node<'_>,
     manager: &Manager<'_>,
     force: bool,
-    now: Time,
+    now: Option<Time>,
 ) -> Result<Value, ApplyError> {
     check_config(config, node, manager)?;
     let zero = live.is_none().then(|| node.zero());
@@ -280,7 +292,7 @@ struct Write<'a> {
     config: &'a Value,
     node: Node<'a>,
     manager: &'a Manager<'a>,
-    now: Time,
+    now: Option<Time>,
 }
 
 impl Write<'_> {
@@ -307,7 +319,7 @@ impl Write<'_> {
         if let Some(entry) = entries.0.get_mut(&identity) {
             entry.fields = entry.fields.difference(&FieldSet::of_fields(STRIPPED));
             if object != *self.live {
-                entry.time = self.now.to_rfc3339();
+                entry.time = stamp(self.now);
             }
         }
         entries.0.retain(|_, entry| !entry.fields.is_empty());

@@ -57,7 +57,7 @@ impl World {
         let gvk = self.gvk.clone();
         let manager = Manager { name: manager, gvk: &gvk, subresource, endpoint };
         let node = Node::Structural(StructuralNode { schema: &self.schema, metadata: None });
-        update(self.live.as_ref(), &mut object, node, &manager, Time::from_seconds(self.seconds));
+        update(self.live.as_ref(), &mut object, node, &manager, Some(Time::from_seconds(self.seconds)));
         object.object_entry("metadata").insert("uid", "1");
         self.live = Some(object);
         self.owners()
@@ -73,7 +73,7 @@ impl World {
         let gvk = self.gvk.clone();
         let manager = Manager { name: manager, gvk: &gvk, subresource: "", endpoint: Endpoint::WITHOUT_STATUS };
         let node = Node::Structural(StructuralNode { schema: &self.schema, metadata: None });
-        let now = Time::from_seconds(self.seconds);
+        let now = Some(Time::from_seconds(self.seconds));
         let mut object =
             apply(self.live.as_ref(), config, node, &manager, force, now).map_err(|error| error.to_string())?;
         object.object_entry("metadata").insert("uid", "1");
@@ -177,7 +177,8 @@ fn updaters_conflict_by_version_and_subresource() {
     let config = world.object(r#"{"replicas":3}"#);
     let manager = Manager { name: "one", gvk: &world.gvk, subresource: "", endpoint: Endpoint::All };
     let node = Node::Structural(StructuralNode { schema: &world.schema, metadata: None });
-    let status = apply(world.live.as_ref(), &config, node, &manager, false, Time::default()).unwrap_err().to_status();
+    let status =
+        apply(world.live.as_ref(), &config, node, &manager, false, Some(Time::default())).unwrap_err().to_status();
     assert_eq!(
         json::to_string(&status.to_value()),
         r#"{"kind":"Status","apiVersion":"v1","metadata":{},"status":"Failure","message":"Apply failed with 1 conflict: conflict with \"hpa\" with subresource \"scale\" using shop.io/v1: .spec.replicas","reason":"Conflict","details":{"causes":[{"reason":"FieldManagerConflict","message":"conflict with \"hpa\" with subresource \"scale\" using shop.io/v1","field":".spec.replicas"}]},"code":409}"#

@@ -31,7 +31,7 @@ impl Registry {
         let serve = serve_of(target)?;
         let warnings = check_duplicates(&config, options.field_validation)?;
         let kind = &target.kind;
-        let now = self.now();
+        let now = stamped(serve, self.now());
         let (config, scale) = match serve {
             Some(Serve::Scale(paths)) => (self.whole_of_scale(target, paths, &config.value)?, Some(paths)),
             _ => (config.value, None),
@@ -108,7 +108,13 @@ impl Registry {
 /// Records what a write that is no apply changes.
 pub(super) fn record(context: &Context, target: &Target, old: Option<&Arc<Value>>, new: &mut Value, now: Time) {
     let manager = manager(context, target);
+    let now = stamped(target.kind.subresource(&target.subresource).map(|sub| &sub.serve), now);
     managed::update(old.map(Arc::as_ref), new, target.kind.schema.node(), &manager, now);
+}
+
+/// When an entry says that it was written: one of a scale does not, as upstream's.
+fn stamped(serve: Option<&Serve>, now: Time) -> Option<Time> {
+    (!matches!(serve, Some(Serve::Scale(_)))).then_some(now)
 }
 
 fn manager<'a>(context: &'a Context, target: &'a Target) -> Manager<'a> {
