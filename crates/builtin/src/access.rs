@@ -2,6 +2,7 @@
 //! (`authorization.k8s.io/v1`, `authentication.k8s.io/v1`).
 
 mod connector;
+mod selectors;
 
 use corten_apimachinery::field::{FieldErrors, FieldPath};
 use corten_apimachinery::status::Status;
@@ -108,7 +109,7 @@ fn check_access(review: Review, object: &Value) -> Result<(), Status> {
     let (resource, path) = (part("resourceAttributes"), part("nonResourceAttributes"));
     if let (Some(_), Some(path)) = (resource, path) {
         let why = "cannot be specified in combination with resourceAttributes";
-        errors.invalid(&spec.child("nonResourceAttributes"), path.clone(), why);
+        errors.invalid(&spec.child("nonResourceAttributes"), in_go(path), why);
     }
     if resource.is_none() && path.is_none() {
         let why = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
@@ -118,6 +119,9 @@ fn check_access(review: Review, object: &Value) -> Result<(), Status> {
     if review != Review::SelfSubjectAccess && nobody {
         errors.invalid(&spec.child("user"), "", "at least one of user or group must be specified");
     }
+    if let Some(resource) = resource {
+        selectors::check(resource, &mut errors);
+    }
     check_metadata(review, object, &mut errors);
     if review == Review::LocalSubjectAccess {
         let own = resource.map(|resource| resource.str_at(&["namespace"]));
@@ -125,11 +129,16 @@ fn check_access(review: Review, object: &Value) -> Result<(), Status> {
             errors.invalid(&spec.children(&["resourceAttributes", "namespace"]), own, "must match metadata.namespace");
         }
         if let Some(path) = path {
-            errors.invalid(&spec.child("nonResourceAttributes"), path.clone(), "disallowed on this kind of request");
+            errors.invalid(&spec.child("nonResourceAttributes"), in_go(path), "disallowed on this kind of request");
         }
     }
     // Upstream's refusal names no kind.
     if errors.is_empty() { Ok(()) } else { Err(Status::invalid(AUTHORIZATION, "", "", &errors)) }
+}
+
+/// A path as upstream's refusals print it: with the names of its own form.
+fn in_go(path: &Value) -> Value {
+    value!({"Path": (path.str_at(&["path"])), "Verb": (path.str_at(&["verb"]))})
 }
 
 /// A question about access has no metadata but what the server says of it.

@@ -5,7 +5,7 @@ use corten_apimachinery::value::Value;
 
 use super::KindRules;
 use super::column::{NONE, UNSET, age, at, condition, count, int, integer, name, selector_text, text};
-use crate::rules::validation::{admission_policy, api_service, webhook};
+use crate::rules::validation::{admission_policy, api_service, flow_control, webhook};
 
 const GROUP: &str = "admissionregistration.k8s.io";
 const FLOW: &str = "flowcontrol.apiserver.k8s.io";
@@ -41,8 +41,16 @@ pub(crate) const KINDS: &[KindRules] = &[
         columns: binding,
         ..KindRules::new(GROUP, "MutatingAdmissionPolicyBinding")
     },
-    KindRules { strategy: numbered, columns: flow_schema, ..KindRules::new(FLOW, "FlowSchema") },
-    KindRules { strategy: numbered, columns: priority_level, ..KindRules::new(FLOW, "PriorityLevelConfiguration") },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(flow_control::flow_schema), ..numbered(base) },
+        columns: flow_schema,
+        ..KindRules::new(FLOW, "FlowSchema")
+    },
+    KindRules {
+        strategy: |base| Strategy { validate: Some(flow_control::priority_level), ..numbered(base) },
+        columns: priority_level,
+        ..KindRules::new(FLOW, "PriorityLevelConfiguration")
+    },
     KindRules {
         strategy: |base| Strategy {
             name: NameRule::PathSegment,

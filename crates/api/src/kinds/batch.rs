@@ -54,9 +54,9 @@ fn own_pods(job: &mut Value, stored: Option<&Value>) {
     }
     let text = |path: [&str; 2]| job.str_at(&path).to_owned();
     let (name, uid) = (text(["metadata", "name"]), text(["metadata", "uid"]));
-    // Labels that were taken over from the template, or are missing, go on following it.
+    // Labels that were taken over from the template go on following it.
     let labels = job.at(&["metadata", "labels"]);
-    let follows = labels.is_none() || labels == job.at(&["spec", "template", "metadata", "labels"]);
+    let follows = labels.is_some() && labels == job.at(&["spec", "template", "metadata", "labels"]);
     let spec = job.object_entry("spec");
     let labels = spec.object_entry("template").object_entry("metadata").object_entry("labels");
     add_labels(labels, "job-name", &name);
@@ -177,7 +177,7 @@ mod tests {
         let mut job =
             value!({"metadata": {"name": "j", "uid": "u"}, "spec": {"template": {}, "manualSelector": false}});
         own_pods(&mut job, None);
-        assert_eq!(job.at(&["metadata", "labels"]), job.at(&["spec", "template", "metadata", "labels"]));
+        assert_eq!(job.at(&["metadata", "labels"]), None, "it gets them by default when it is stored");
         assert_eq!(
             job.get("spec"),
             Some(&value!({

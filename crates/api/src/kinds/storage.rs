@@ -135,7 +135,33 @@ fn prepare_claim(claim: &mut Value, stored: Option<&Value>) {
     {
         fields.insert("status", value!({"phase": "Pending"}));
     }
+    drop_sources(claim, stored);
     same_source(claim);
+}
+
+/// A source of another namespace is a feature that is off by default upstream (CrossNamespaceVolumeDataSource, KEP-3294);
+/// `dataSource` alone names a claim or a snapshot, and other values of it never counted (KEP-1495).
+fn drop_sources(claim: &mut Value, stored: Option<&Value>) {
+    let is_stored =
+        |field| stored.and_then(|stored| stored.at(&["spec", field])).is_some_and(|source| !source.is_null());
+    let Some(spec) = claim.get_mut("spec").and_then(Value::as_object_mut) else { return };
+    if spec.get("dataSourceRef").is_some_and(|source| !source.str_at(&["namespace"]).is_empty())
+        && !is_stored("dataSourceRef")
+    {
+        spec.remove("dataSourceRef");
+    }
+    let known = |source: &Value| {
+        let (group, kind) = (source.str_at(&["apiGroup"]), source.str_at(&["kind"]));
+        matches!((group, kind), ("", "PersistentVolumeClaim") | ("snapshot.storage.k8s.io", "VolumeSnapshot"))
+    };
+    let alone = spec.get("dataSourceRef").is_none_or(Value::is_null);
+    if alone
+        && !is_stored("dataSource")
+        && !is_stored("dataSourceRef")
+        && spec.get("dataSource").is_some_and(|source| !known(source))
+    {
+        spec.remove("dataSource");
+    }
 }
 
 /// `dataSource` and `dataSourceRef` are one fact while the source lies in the claim's own namespace.
@@ -350,5 +376,22 @@ mod tests {
         prepare_claim(&mut claim, None);
         assert_eq!(claim.at(&["spec", "dataSourceRef"]), claim.at(&["spec", "dataSource"]));
         assert_eq!(claim.get("status"), Some(&value!({"phase": "Pending"})));
+    }
+
+    #[test]
+    fn sources_that_never_counted_are_dropped() {
+        let prepared = |spec: Value, stored: Option<&Value>| {
+            let mut claim = value!({"spec": spec});
+            prepare_claim(&mut claim, stored);
+            ["dataSource", "dataSourceRef"].map(|field| claim.at(&["spec", field]).is_some())
+        };
+        let other = || value!({"dataSource": {"apiGroup": "a.b", "kind": "C", "name": "d"}});
+        let far = || value!({"dataSourceRef": {"kind": "PersistentVolumeClaim", "name": "a", "namespace": "b"}});
+        assert_eq!(prepared(other(), None), [false, false]);
+        assert_eq!(prepared(other(), Some(&value!({"spec": (other())}))), [true, true]);
+        assert_eq!(prepared(far(), None), [false, false]);
+        assert_eq!(prepared(far(), Some(&value!({"spec": (far())}))), [false, true]);
+        let snapshot = value!({"apiGroup": "snapshot.storage.k8s.io", "kind": "VolumeSnapshot", "name": "a"});
+        assert_eq!(prepared(value!({"dataSource": snapshot}), None), [true, true]);
     }
 }

@@ -61,6 +61,7 @@ pub(crate) const KINDS: &[KindRules] = &[
         strategy: |base| Strategy {
             generation: true,
             warn: Some(warning::stateful_set),
+            prepare: Some(without_gated),
             name: NameRule::DnsLabel,
             validate: Some(apps::stateful_set),
             ..base
@@ -221,6 +222,20 @@ fn controller(object: &Value) -> String {
     let kind = owner.str_at(&["kind"]).to_lowercase();
     let group = if group.is_empty() { String::new() } else { format!(".{}", group.to_lowercase()) };
     format!("{kind}{group}/{}", owner.str_at(&["name"]))
+}
+
+/// How many pods of a set may be away at a time is a feature that is off by default upstream (MaxUnavailableStatefulSet,
+/// KEP-961); a stored value stays.
+fn without_gated(set: &mut Value, stored: Option<&Value>) {
+    const GATED: [&str; 4] = ["spec", "updateStrategy", "rollingUpdate", "maxUnavailable"];
+    if stored.is_some_and(|stored| stored.at(&GATED).is_some()) {
+        return;
+    }
+    let rolling = set.get_mut("spec").and_then(|spec| spec.get_mut("updateStrategy"));
+    if let Some(rolling) = rolling.and_then(|strategy| strategy.get_mut("rollingUpdate")).and_then(Value::as_object_mut)
+    {
+        rolling.remove("maxUnavailable");
+    }
 }
 
 #[cfg(test)]

@@ -27,6 +27,7 @@ pub(crate) mod endpoints;
 mod env;
 pub(crate) mod event;
 mod expressions;
+pub(crate) mod flow_control;
 mod index;
 pub(crate) mod ingress;
 pub(crate) mod job;

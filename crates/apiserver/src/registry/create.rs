@@ -160,6 +160,8 @@ impl Registry {
             }
         }
         value = validated?;
+        // A default may follow from what was prepared; upstream has it because it reads the object back.
+        kind.schema.default(&mut value);
         // The store's refusal upstream, which a dry run does not reach.
         if !options.dry_run && !matches!(value.str_at(&["metadata", "resourceVersion"]), "" | "0") {
             return Err(resource_version_on_create().into());
@@ -226,11 +228,8 @@ fn prepare_new(kind: &KindInfo, mut value: Value, write: &Write<'_>) -> Result<V
     if let Some(settle) = kind.strategy.settle {
         settle(&mut value, write);
     }
-    // A struct that is never absent may have been taken away, and a default may follow from what was prepared; upstream
-    // has both because it reads the object back.
-    let mut value = kind.schema.conform(value).map_err(|error| Status::internal(error.to_string()))?.value;
-    kind.schema.default(&mut value);
-    Ok(value)
+    // A struct that is never absent may have been taken away.
+    Ok(kind.schema.conform(value).map_err(|error| Status::internal(error.to_string()))?.value)
 }
 
 /// The kind's rules; the texts it wants the client to be told.

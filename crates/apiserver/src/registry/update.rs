@@ -197,6 +197,8 @@ impl Rewrite<'_> {
         let validated = self.validate(&mut chain, new).await;
         warnings.extend(chain.into_warnings());
         new = validated?;
+        // As after a create.
+        kind.schema.default(&mut new);
         match same(&old, &mut new) && !completes_deletion(kind, &new) {
             true => Ok(Shown { kind: kind.clone(), object: stored }),
             false => self.commit(home, entry, &new).await,

@@ -35,22 +35,23 @@ impl Tokens {
         if audiences.is_empty() {
             audiences = own_audiences();
         }
-        let mut status = Map::new();
+        // What was sent stays where there is nothing to say.
+        let mut status = review.get("status").and_then(Value::as_object).cloned().unwrap_or_default();
+        status.remove("authenticated");
         match self.authenticate(token, &audiences).await {
             Ok(Some(proved)) => {
                 status.insert("authenticated", true);
                 status.insert("user", user_info(&proved.user));
                 status.insert("audiences", proved.audiences);
             }
-            Ok(None) => {
-                status.insert("user", Map::new());
-                status.insert("error", "invalid bearer token");
-            }
-            Err(why) => {
-                status.insert("user", Map::new());
-                status.insert("error", why);
-            }
+            Ok(None) => refuse(&mut status, "invalid bearer token".into()),
+            Err(why) => refuse(&mut status, why),
         }
         Ok(Value::Object(status))
     }
+}
+
+fn refuse(status: &mut Map, why: String) {
+    status.insert_if_absent("user", || Map::new().into());
+    status.insert("error", why);
 }

@@ -44,6 +44,8 @@ fn host_ports(spec: &mut Map) {
 }
 
 fn pod_spec(spec: &mut Map) {
+    // A feature that is off by default upstream (GenericWorkload, KEP-4671); nothing stored has it.
+    spec.remove("schedulingGroup");
     zero(spec, "dnsPolicy", "ClusterFirst");
     zero(spec, "restartPolicy", "Always");
     absent(spec, "securityContext", Value::object());

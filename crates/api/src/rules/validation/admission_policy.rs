@@ -24,7 +24,7 @@ pub(crate) fn validating(validation: Validation<'_>, errors: &mut FieldErrors) {
     }
     for rule in spec.each("validations") {
         expressions.validation(&rule, errors);
-        rule.one_of("reason", &["Forbidden", "Invalid", "RequestEntityTooLarge", "Unauthorized"], errors);
+        rule.one_of("reason", &["Forbidden", "Invalid", "RequestEntityTooLarge"], errors);
     }
     let name = validation.object.str_at(&["metadata", "name"]);
     for note in spec.each("auditAnnotations") {

@@ -7,7 +7,7 @@ use corten_apimachinery::selector::LabelSelector;
 use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
 
-use super::{At, percent, pod_spec, reasons, same};
+use super::{At, claim, percent, pod_spec, reasons, same};
 
 pub(crate) const MISMATCH: &str = "`selector` does not match template `labels`";
 const MORE_THAN_ALL: &str = "cannot be greater than status.replicas";
@@ -343,6 +343,12 @@ fn stateful_set_spec(spec: &At<'_>, stored: bool, with_template: bool, errors: &
             if !["Retain", "Delete"].contains(&policy) {
                 errors.not_supported(&retention.path(field), policy, &["Retain", "Delete"]);
             }
+        }
+    }
+    // They never change, so what was once stored stays.
+    if !stored {
+        for claim in spec.each("volumeClaimTemplates") {
+            claim::spec(&claim.object_or_empty("spec"), errors);
         }
     }
     nonnegative(spec, &["replicas", "minReadySeconds"], errors);

@@ -47,7 +47,7 @@ pub(crate) fn spec(at: &At<'_>, owner: Owner<'_>, mirror: Option<&str>, errors: 
     container::containers(at, &shared, errors);
     container::init_containers(at, &shared, errors);
     container::ephemeral_containers(at, &shared, errors);
-    resources::of_pod(at, errors);
+    resources::of_pod(at, &shared.claims, errors);
     host_network_ports(at, owner, errors);
     at.require_one_of("restartPolicy", &RESTART_POLICIES, errors);
     at.require_one_of("dnsPolicy", &dns::POLICIES, errors);
@@ -65,13 +65,6 @@ pub(crate) fn spec(at: &At<'_>, owner: Owner<'_>, mirror: Option<&str>, errors: 
         resources::overhead(&overhead, errors);
     }
     os::of_pod(at, errors);
-    if let Some(group) = at.object("schedulingGroup") {
-        if group.given("podGroupName") {
-            group.named("podGroupName", subdomain, errors);
-        } else {
-            errors.invalid(&group.path("podGroupName"), Value::Null, "must specify one of: `podGroupName`");
-        }
-    }
     file_references(at, errors);
 }
 

@@ -233,7 +233,7 @@ fn claim_once(claim: &At<'_>, name: &str, request: &str, seen: &mut BTreeSet<Str
 }
 
 /// What a pod as a whole asks for, against what its containers do.
-pub(crate) fn of_pod(spec: &At<'_>, errors: &mut FieldErrors) {
+pub(crate) fn of_pod(spec: &At<'_>, claims: &BTreeSet<&str>, errors: &mut FieldErrors) {
     let Some(at) = spec.object("resources") else { return };
     if spec.object("os").is_some_and(|os| os.text("name") == "windows") {
         errors.forbidden(&at.path, "may not be set for a windows pod");
@@ -243,6 +243,7 @@ pub(crate) fn of_pod(spec: &At<'_>, errors: &mut FieldErrors) {
         errors.forbidden(&at.path("claims"), "claims may not be set for Resources at pod-level");
     }
     amounts(&at, pod_resource, errors);
+    claim_names(&at, claims, errors);
     consistency(spec, &at, errors);
 }
 
