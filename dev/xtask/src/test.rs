@@ -28,5 +28,6 @@ pub(crate) fn run() -> Result<()> {
     strangers::servers(&[])?;
     strangers::host(&[])?;
     guest::run_after_tests()?;
-    strangers::differential(&[])
+    strangers::differential(&[])?;
+    strangers::conformance(&["--fast".to_owned()])
 }
