@@ -1,4 +1,7 @@
-//! Which requests rules of admission are about: resources, operations, scopes, and selectors of namespaces and objects.
+//! Which requests rules of admission are about (those of webhooks, policies and bindings): resources, operations, scopes,
+//! and selectors of namespaces and objects.
+
+mod seen;
 
 use std::sync::Arc;
 
@@ -11,12 +14,30 @@ use corten_apiserver::admission::{AdmissionRequest, Operation};
 use corten_apiserver::registry::KindSet;
 
 use crate::lookup::{Lookup, NAMESPACES};
+pub(crate) use seen::{SeenAs, convert};
 
-/// What `matchConstraints` of a policy or `matchResources` of a binding say.
+/// What steers admission is not admitted by it: nobody could mend a rule that refuses its own removal.
+const EXEMPT: [&str; 6] = [
+    "MutatingAdmissionPolicy",
+    "MutatingAdmissionPolicyBinding",
+    "MutatingWebhookConfiguration",
+    "ValidatingAdmissionPolicy",
+    "ValidatingAdmissionPolicyBinding",
+    "ValidatingWebhookConfiguration",
+];
+
+/// Whether no rule sees a request.
+pub(crate) fn is_exempt(request: &AdmissionRequest) -> bool {
+    let kind = &request.kind.gvk;
+    kind.group == "admissionregistration.k8s.io" && EXEMPT.contains(&kind.kind.as_str())
+}
+
+/// What a webhook, `matchConstraints` of a policy or `matchResources` of a binding say.
 #[derive(Debug)]
 pub(crate) struct Constraints {
-    /// Where they are of a binding, none means all.
     rules: Vec<Rule>,
+    /// Without rules all requests match, not none.
+    all_without_rules: bool,
     excluded: Vec<Rule>,
     namespaces: Result<LabelSelector, String>,
     objects: Result<LabelSelector, String>,
@@ -57,7 +78,7 @@ impl Rule {
         let in_scope = match self.scope.as_str() {
             "Namespaced" => namespaced,
             "Cluster" => !namespaced,
-            _ => true,
+            scope => matches!(scope, "" | "*"),
         };
         in_scope
             && any(&self.operations, request.operation.as_str())
@@ -81,8 +102,27 @@ fn rules(of: &Value, field: &str) -> Vec<Rule> {
     of.get(field).and_then(Value::as_array).unwrap_or_default().iter().map(Rule::read).collect()
 }
 
+/// The namespace of a request: a namespace is in itself.
+pub(crate) fn namespace_of(request: &AdmissionRequest) -> &str {
+    if is_namespace(&request.kind) { &request.name } else { &request.namespace }
+}
+
 impl Constraints {
-    pub(crate) fn read(of: &Value) -> Self {
+    /// Those of a policy or of a binding.
+    pub(crate) fn of_resources(of: &Value) -> Self {
+        Self {
+            all_without_rules: true,
+            excluded: rules(of, "excludeResourceRules"),
+            equivalent: of.str_at(&["matchPolicy"]) != "Exact",
+            ..Self::with(of, rules(of, "resourceRules"))
+        }
+    }
+
+    pub(crate) fn of_webhook(of: &Value) -> Self {
+        Self { equivalent: of.str_at(&["matchPolicy"]) == "Equivalent", ..Self::with(of, rules(of, "rules")) }
+    }
+
+    fn with(of: &Value, rules: Vec<Rule>) -> Self {
         let selector = |field: &str| {
             let selector = of.get(field).filter(|selector| !selector.is_null());
             // An absent selector selects all here.
@@ -92,38 +132,46 @@ impl Constraints {
             )
         };
         Self {
-            rules: rules(of, "resourceRules"),
-            excluded: rules(of, "excludeResourceRules"),
+            rules,
+            all_without_rules: false,
+            excluded: Vec::new(),
             namespaces: selector("namespaceSelector"),
             objects: selector("objectSelector"),
-            equivalent: of.str_at(&["matchPolicy"]) != "Exact",
+            equivalent: false,
         }
     }
 
-    /// As a request for which kind a request is seen; `None`: it is not.
+    /// As what a request is seen; `None`: it is not. A selector that cannot be asked fails a request only where nothing else
+    /// leaves it out.
     pub(crate) async fn seen(
         &self,
         request: &AdmissionRequest,
         kinds: &KindSet,
         lookup: &dyn Lookup,
-    ) -> Result<Option<Arc<KindInfo>>, Status> {
-        if !self.in_namespace(request, lookup).await? || !self.selects_object(request)? {
-            return Ok(None);
-        }
+    ) -> Result<Option<SeenAs>, Status> {
+        let kind = match self.rules.is_empty() && self.all_without_rules {
+            true => Some(request.kind.clone()),
+            false => self.kind_for(&self.rules, request, kinds),
+        };
+        let Some(kind) = kind else { return Ok(None) };
         if self.kind_for(&self.excluded, request, kinds).is_some() {
             return Ok(None);
         }
-        if self.rules.is_empty() {
-            return Ok(Some(request.kind.clone()));
+        let namespace = self.in_namespace(request, lookup).await;
+        let object = self.selects_object(request);
+        if namespace == Ok(false) || object == Ok(false) {
+            return Ok(None);
         }
-        Ok(self.kind_for(&self.rules, request, kinds))
+        namespace?;
+        object?;
+        Ok(Some(SeenAs::new(kind, request)))
     }
 
     fn kind_for(&self, rules: &[Rule], request: &AdmissionRequest, kinds: &KindSet) -> Option<Arc<KindInfo>> {
         if rules.iter().any(|rule| rule.matches(request, &request.kind)) {
             return Some(request.kind.clone());
         }
-        if !self.equivalent || request.kind.storage_prefix.is_empty() {
+        if !self.equivalent || rules.is_empty() || request.kind.storage_prefix.is_empty() {
             return None;
         }
         let equivalent: Vec<&Arc<KindInfo>> = kinds
@@ -132,15 +180,18 @@ impl Constraints {
             .filter(|kind| kind.is_resource() && !kind.verbs.is_empty())
             .filter(|kind| request.subresource.is_empty() || kind.subresource(&request.subresource).is_some())
             .collect();
+        // Earlier rules come first, whatever the order of the kinds.
         let found = rules.iter().find_map(|rule| equivalent.iter().find(|kind| rule.matches(request, kind)));
         found.map(|kind| (*kind).clone())
     }
 
     async fn in_namespace(&self, request: &AdmissionRequest, lookup: &dyn Lookup) -> Result<bool, Status> {
+        let (is_one, name) = (is_namespace(&request.kind), namespace_of(request));
+        if name.is_empty() && !is_one {
+            return Ok(true);
+        }
         let selector = self.namespaces.as_ref().map_err(Status::internal)?;
-        let is_one = is_namespace(&request.kind);
-        let name = if is_one { &request.name } else { &request.namespace };
-        if selector.is_empty() || (name.is_empty() && !is_one) {
+        if selector.is_empty() {
             return Ok(true);
         }
         let written = matches!(request.operation, Operation::Create | Operation::Update);
@@ -162,4 +213,91 @@ impl Constraints {
 
 fn selects(selector: &LabelSelector, object: &Value) -> bool {
     object.get("metadata").is_some() && selector.matches(&Meta::of(object).sorted_labels())
+}
+
+#[cfg(test)]
+mod tests {
+    use corten_apimachinery::value;
+
+    use super::*;
+    use crate::fixture::request;
+    use crate::lookup::{PODS, Resource};
+
+    /// Whether a rule matches an operation on `resource[/subresource]` in a namespace.
+    fn check(rule: Value, operation: Operation, resource: (Resource, &str), namespace: &str, expect: bool) {
+        let mut request = request(resource.0, operation, namespace, value!({"metadata": {"name": "a"}}));
+        request.subresource = resource.1.to_owned();
+        let kind = request.kind.clone();
+        let seen = Rule::read(&rule).matches(&request, &kind);
+        assert_eq!(seen, expect, "{} {operation:?} {resource:?}", corten_apimachinery::json::to_string(&rule));
+    }
+
+    fn rule(operations: &[&str], groups: &[&str], versions: &[&str], resources: &[&str], scope: &str) -> Value {
+        value!({
+            "operations": (operations.to_vec()), "apiGroups": (groups.to_vec()), "apiVersions": (versions.to_vec()),
+            "resources": (resources.to_vec()), "scope": scope
+        })
+    }
+
+    const NODES: Resource = Resource { group: "", plural: "nodes" };
+    const JOBS: Resource = Resource { group: "batch", plural: "jobs" };
+
+    #[test]
+    fn rules() {
+        use Operation::{Connect, Create, Delete, Update};
+        let of = |resources: &[&str]| rule(&["*"], &["*"], &["*"], resources, "*");
+        for (resources, resource, expect) in [
+            (&["pods"][..], (PODS, ""), true),
+            (&["pods"], (PODS, "status"), false),
+            (&["pods/status"], (PODS, "status"), true),
+            (&["pods/status"], (PODS, ""), false),
+            (&["pods/*"], (PODS, "status"), true),
+            (&["pods/*"], (PODS, ""), true),
+            (&["*"], (PODS, ""), true),
+            (&["*"], (PODS, "status"), false),
+            (&["*/status"], (PODS, "status"), true),
+            (&["*/scale"], (PODS, "status"), false),
+            (&["*/*"], (PODS, "status"), true),
+            (&["*/*"], (JOBS, ""), true),
+            (&["nodes", "jobs"], (JOBS, ""), true),
+            (&["nodes"], (JOBS, ""), false),
+        ] {
+            check(of(resources), Update, resource, "shop", expect);
+        }
+        let all = &["*"][..];
+        check(rule(&["CREATE", "DELETE"], all, all, all, "*"), Create, (PODS, ""), "shop", true);
+        check(rule(&["CREATE", "DELETE"], all, all, all, "*"), Delete, (PODS, ""), "shop", true);
+        check(rule(&["CREATE", "DELETE"], all, all, all, "*"), Update, (PODS, ""), "shop", false);
+        check(rule(&["CONNECT"], all, all, &["pods/exec"], "*"), Connect, (PODS, "exec"), "shop", true);
+        check(rule(all, &["batch"], all, all, "*"), Create, (PODS, ""), "shop", false);
+        check(rule(all, &["", "batch"], all, all, "*"), Create, (PODS, ""), "shop", true);
+        check(rule(all, all, &["v1beta1"], all, "*"), Create, (PODS, ""), "shop", false);
+        check(rule(all, all, &["v1"], all, "*"), Create, (PODS, ""), "shop", true);
+    }
+
+    #[test]
+    fn scopes() {
+        use Operation::Create;
+        let all = &["*"][..];
+        for (scope, pod, node, namespace) in [
+            ("", true, true, true),
+            ("*", true, true, true),
+            ("Namespaced", true, false, false),
+            ("Cluster", false, true, true),
+        ] {
+            check(rule(all, all, all, all, scope), Create, (PODS, ""), "shop", pod);
+            check(rule(all, all, all, all, scope), Create, (NODES, ""), "", node);
+            check(rule(all, all, all, all, scope), Create, (NAMESPACES, ""), "", namespace);
+        }
+    }
+
+    #[test]
+    fn what_steers_admission_is_exempt() {
+        let of = |group: &'static str, kind: &'static str| {
+            let resource = Resource { group, plural: kind };
+            is_exempt(&request(resource, Operation::Delete, "", value!({})))
+        };
+        assert!(EXEMPT.into_iter().all(|kind| of("admissionregistration.k8s.io", kind)));
+        assert!(!of("example.com", "MutatingWebhookConfiguration") && !of("admissionregistration.k8s.io", "Other"));
+    }
 }

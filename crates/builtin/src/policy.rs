@@ -22,22 +22,13 @@ use corten_stdx::task::Tasks;
 use futures_core::future::BoxFuture;
 
 use crate::lookup::Lookup;
+use crate::matching::is_exempt;
 use crate::rbac::authorizer::Rbac;
 pub(crate) use circumstances::Circumstances;
 pub(crate) use compiled::Ready;
 use compiled::{Binding, Policy};
 pub(crate) use validate::hold;
 use verdict::Denials;
-
-/// What steers admission is not admitted by it: nobody could mend a policy that refuses its own removal.
-const EXEMPT: [&str; 6] = [
-    "MutatingAdmissionPolicy",
-    "MutatingAdmissionPolicyBinding",
-    "MutatingWebhookConfiguration",
-    "ValidatingAdmissionPolicy",
-    "ValidatingAdmissionPolicyBinding",
-    "ValidatingWebhookConfiguration",
-];
 
 pub(crate) const GROUP: &str = "admissionregistration.k8s.io";
 
@@ -104,9 +95,7 @@ impl Admission for Validating {
 
     fn validate<'a>(&'a self, request: &'a mut AdmissionRequest) -> BoxFuture<'a, Result<(), Status>> {
         let stored = self.0.stored();
-        let kind = &request.kind.gvk;
-        let exempt = kind.group == GROUP && EXEMPT.contains(&kind.kind.as_str());
-        if stored.policies.is_empty() || stored.bindings.is_empty() || exempt {
+        if stored.policies.is_empty() || stored.bindings.is_empty() || is_exempt(request) {
             return Box::pin(std::future::ready(Ok(())));
         }
         Box::pin(async move { self.0.decide(&stored, request).await })

@@ -1,7 +1,7 @@
 //! Admission webhooks: somebody else's server is asked whether a request may go on, and what is to be changed of it
 //! (`k8s.io/apiserver/pkg/admission/plugin/webhook`).
 //!
-//! [`feed`] keeps the configurations as they are stored, [`hook`] is one webhook read out of them, [`matching`] tells
+//! [`feed`] keeps the configurations as they are stored, [`hook`] is one webhook read out of them, [`sight`] tells
 //! which requests it sees, [`review`] is what is said over the wire, [`caller`] the way there. The two plugins,
 //! [`mutating`] and [`validating`], stand at the end of the chain. A webhook that hangs holds the requests that it was
 //! asked about, no more than [`caller::CALLS_MAX`] of them, and each no longer than its time-out.
@@ -9,10 +9,10 @@
 mod caller;
 mod feed;
 mod hook;
-mod matching;
 mod mutating;
 mod resolve;
 mod review;
+mod sight;
 #[cfg(test)]
 mod tests;
 mod tls;

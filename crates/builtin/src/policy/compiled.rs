@@ -90,7 +90,9 @@ impl Policy {
         };
         Self {
             name: object.str_at(&["metadata", "name"]).to_owned(),
-            constraints: Constraints::read(present(object, &["spec", "matchConstraints"]).unwrap_or(&Value::Null)),
+            constraints: Constraints::of_resources(
+                present(object, &["spec", "matchConstraints"]).unwrap_or(&Value::Null),
+            ),
             param_kind,
             ignores_failures: object.str_at(&["spec", "failurePolicy"]) == "Ignore",
             conditions,
@@ -136,7 +138,7 @@ impl Binding {
         Self {
             name: object.str_at(&["metadata", "name"]).to_owned(),
             policy: object.str_at(&["spec", "policyName"]).to_owned(),
-            constraints: present(object, &["spec", "matchResources"]).map(Constraints::read),
+            constraints: present(object, &["spec", "matchResources"]).map(Constraints::of_resources),
             param,
             actions: actions.filter_map(Value::as_str).map(str::to_owned).collect(),
         }

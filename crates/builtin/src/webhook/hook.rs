@@ -3,14 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use corten_apimachinery::selector::label::LabelSelector;
 use corten_apimachinery::value::Value;
 use corten_cel::Type;
 use corten_cel::admission::{Optional, compile, environment};
 
 use super::caller::Caller;
-use super::matching::Rule;
 use super::tls::Trust;
+use crate::matching::Constraints;
 use crate::policy::Ready;
 
 /// Seconds that a webhook may take where it does not say.
@@ -28,11 +27,7 @@ pub(super) struct Hook {
     pub(super) configuration: String,
     /// Unlike any other's: the configuration, the name, and which one of that name.
     pub(super) id: String,
-    pub(super) rules: Vec<Rule>,
-    /// Equivalent resources match too, and objects are converted to them.
-    pub(super) equivalent: bool,
-    pub(super) namespaces: Result<LabelSelector, String>,
-    pub(super) objects: Result<LabelSelector, String>,
+    pub(super) constraints: Constraints,
     /// Expressions that must all hold of a request before it is called.
     pub(super) conditions: Vec<Ready>,
     /// A call that fails is as if it had not been made.
@@ -65,7 +60,6 @@ impl Hook {
     fn read(configuration: &str, before: usize, hook: &Value, trust: &Trust) -> Self {
         let text = |field: &str| hook.str_at(&[field]).to_owned();
         let list = |field: &str| hook.get(field).and_then(Value::as_array).unwrap_or_default();
-        let selector = |field: &str| LabelSelector::from_object(hook.get(field)).map_err(|error| error.to_string());
         let name = text("name");
         let version = list("admissionReviewVersions").iter().find_map(|version| match version.as_str() {
             Some("v1") => Some(ReviewVersion::V1),
@@ -78,10 +72,7 @@ impl Hook {
         Self {
             id: format!("{configuration}/{name}/{before}"),
             configuration: configuration.to_owned(),
-            rules: list("rules").iter().map(Rule::read).collect(),
-            equivalent: hook.str_at(&["matchPolicy"]) == "Equivalent",
-            namespaces: selector("namespaceSelector"),
-            objects: selector("objectSelector"),
+            constraints: Constraints::of_webhook(hook),
             conditions: list("matchConditions").iter().map(ready).collect(),
             ignore_failures: hook.str_at(&["failurePolicy"]) == "Ignore",
             side_effects: text("sideEffects"),

@@ -16,9 +16,9 @@ use futures_core::future::BoxFuture;
 
 use super::Shared;
 use super::hook::Hook;
-use super::matching::{self, Seen, is_exempt};
 use super::review::Answer;
 use super::verdict::{self, Failure, Half};
+use crate::matching::{SeenAs, convert, is_exempt};
 
 const NAME: &str = "MutatingAdmissionWebhook";
 
@@ -94,11 +94,11 @@ impl Mutating {
     async fn call(
         &self,
         hook: &Hook,
-        seen: &Seen,
+        seen: &SeenAs,
         index: usize,
         request: &mut AdmissionRequest,
     ) -> Result<bool, Failure> {
-        let object = self.0.as_seen(&request.object, request, seen).map_err(Failure::Broken)?;
+        let object = seen.object(&request.object, request).map_err(Failure::Broken)?;
         let took = Stopwatch::start();
         let made = match self.0.ask(hook, seen, request, &object, true).await {
             Ok(answer) => self.obey(hook, seen, answer, &object, request),
@@ -118,7 +118,7 @@ impl Mutating {
         if let Some(new) = made? {
             request.object = match seen.body == *request.body() {
                 true => new,
-                false => matching::convert(new, &seen.kind, &request.kind).map_err(Failure::Broken)?,
+                false => convert(new, &seen.kind, &request.kind).map_err(Failure::Broken)?,
             };
         }
         Ok(changed)
@@ -128,7 +128,7 @@ impl Mutating {
     fn obey(
         &self,
         hook: &Hook,
-        seen: &Seen,
+        seen: &SeenAs,
         answer: Answer,
         object: &Value,
         request: &mut AdmissionRequest,
@@ -158,7 +158,7 @@ impl Mutating {
     }
 
     /// The record of the objects' kind.
-    fn kind_of(&self, seen: &Seen) -> Arc<KindInfo> {
+    fn kind_of(&self, seen: &SeenAs) -> Arc<KindInfo> {
         let of_body = |registry: &corten_apiserver::registry::Registry| registry.kinds().kind(&seen.body).cloned();
         match seen.body == seen.kind.gvk {
             true => seen.kind.clone(),

@@ -6,12 +6,9 @@ use base64::engine::general_purpose::STANDARD;
 use corten_apimachinery::json;
 use corten_apimachinery::kind::GroupVersionKind;
 use corten_apimachinery::status::Status;
-use corten_apimachinery::value;
 use corten_apimachinery::value::{Map, Value};
-use corten_apiserver::admission::AdmissionRequest;
 
 use super::hook::ReviewVersion;
-use super::matching::{Seen, namespace_of};
 
 const GROUP: &str = "admission.k8s.io";
 const KIND: &str = "AdmissionReview";
@@ -24,58 +21,6 @@ impl ReviewVersion {
         };
         GroupVersionKind::new(GROUP, version, KIND)
     }
-}
-
-/// The review's request without the objects.
-pub(super) fn head(request: &AdmissionRequest, seen: &Seen, uid: &str) -> Value {
-    let kind = |gvk: &GroupVersionKind| value!({"group": (gvk.group.clone()), "version": (gvk.version.clone()), "kind": (gvk.kind.clone())});
-    let resource = |of: &corten_apimachinery::kind::KindInfo| {
-        let gvr = of.gvr();
-        value!({"group": (gvr.group), "version": (gvr.version), "resource": (gvr.resource)})
-    };
-    let mut map = Map::new();
-    map.insert("uid", uid);
-    map.insert("kind", kind(&seen.body));
-    map.insert("resource", resource(&seen.kind));
-    map.insert("requestKind", kind(request.body()));
-    map.insert("requestResource", resource(&request.kind));
-    let texts = [
-        ("subResource", request.subresource.as_str()),
-        ("requestSubResource", &request.subresource),
-        ("name", &request.name),
-        ("namespace", namespace_of(request)),
-    ];
-    for (key, text) in texts {
-        if !text.is_empty() {
-            map.insert(key, text);
-        }
-    }
-    map.insert("operation", request.operation.as_str());
-    map.insert("userInfo", user(request));
-    map.insert("dryRun", request.dry_run);
-    map.insert("options", request.options_object());
-    Value::Object(map)
-}
-
-fn user(request: &AdmissionRequest) -> Value {
-    let user = &request.user;
-    let mut map = Map::new();
-    for (key, text) in [("username", &user.name), ("uid", &user.uid)] {
-        if !text.is_empty() {
-            map.insert(key, text.clone());
-        }
-    }
-    if !user.groups.is_empty() {
-        map.insert("groups", user.groups.clone());
-    }
-    if !user.extra.is_empty() {
-        let mut extra = Map::new();
-        for (key, values) in &user.extra {
-            extra.insert(key.clone(), values.clone());
-        }
-        map.insert("extra", extra);
-    }
-    Value::Object(map)
 }
 
 /// The review as it is sent. The objects are written where they stand: they may be large.
@@ -176,6 +121,8 @@ pub(super) fn refusal(webhook: &str, result: &Value) -> Status {
 
 #[cfg(test)]
 mod tests {
+    use corten_apimachinery::value;
+
     use super::*;
 
     fn check(review: Value, version: ReviewVersion, mutating: bool, expect: Result<Answer, &str>) {

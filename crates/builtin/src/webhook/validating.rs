@@ -11,9 +11,9 @@ use futures_util::future::join_all;
 
 use super::Shared;
 use super::hook::Hook;
-use super::matching::{Seen, is_exempt};
 use super::review::{self, Answer};
 use super::verdict::{self, Failure, Half};
+use crate::matching::{SeenAs, is_exempt};
 
 pub(super) struct Validating(pub(super) Arc<Shared>);
 
@@ -56,8 +56,8 @@ impl Admission for Validating {
 }
 
 impl Validating {
-    async fn ask(&self, hook: &Hook, seen: &Seen, request: &AdmissionRequest) -> Result<Answer, Failure> {
-        let object = self.0.as_seen(&request.object, request, seen).map_err(Failure::Broken)?;
+    async fn ask(&self, hook: &Hook, seen: &SeenAs, request: &AdmissionRequest) -> Result<Answer, Failure> {
+        let object = seen.object(&request.object, request).map_err(Failure::Broken)?;
         let took = Stopwatch::start();
         let answer = self.0.ask(hook, seen, request, &object, false).await;
         let denied = answer.as_ref().ok().and_then(|answer| denial(hook, answer));
@@ -77,7 +77,7 @@ impl Shared {
     pub(super) async fn ask(
         &self,
         hook: &Hook,
-        seen: &Seen,
+        seen: &SeenAs,
         request: &AdmissionRequest,
         object: &Value,
         mutating: bool,
@@ -91,11 +91,8 @@ impl Shared {
             return Err(Failure::Calling(format!("could not create admission objects: {why}")));
         };
         let uid = self.ground.random.uuid();
-        let head = review::head(request, seen, &uid);
-        let old = match &request.old {
-            Some(old) => self.as_seen(old, request, seen).map_err(Failure::Broken)?,
-            None => Value::Null,
-        };
+        let head = seen.head(request, &uid);
+        let old = seen.old_object(request).map_err(Failure::Broken)?;
         let body = review::encode(version, &head, object, &old);
         let review = hook.caller.call(&self.ground, body.into(), hook.timeout).await?;
         let answer = review::decode(&review, version, &uid, mutating);
