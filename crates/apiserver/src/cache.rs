@@ -14,6 +14,7 @@ mod ring;
 
 pub(crate) use cursor::{Cursor, Step};
 pub(crate) use feed::Caches;
+pub(crate) use pages::PAGE_AGE_MS_MAX;
 pub(crate) use ring::{After, Change};
 
 use std::collections::BTreeMap;

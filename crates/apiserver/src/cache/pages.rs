@@ -8,7 +8,7 @@ use corten_store::Revision;
 use super::Snapshot;
 
 /// How long a list can be continued; as long as upstream's etcd keeps a revision.
-const PAGE_AGE_MS_MAX: i64 = 5 * 60 * 1000;
+pub(crate) const PAGE_AGE_MS_MAX: i64 = 5 * 60 * 1000;
 
 /// Lists in progress on one cache; the oldest gives way, and its client is sent to the store or told to go on
 /// inconsistently.

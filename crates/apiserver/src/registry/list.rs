@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use corten_apimachinery::kind::KindInfo;
 use corten_apimachinery::status::Status;
+use corten_apimachinery::value::Str;
 use corten_store::{At, Revision, StoreError};
 
 use super::engine::Registry;
@@ -17,13 +18,19 @@ const CONTINUE_EXPIRED: &str = "The provided continue parameter is too old to di
     remainder of the results. Continuing with the provided token results in an inconsistent list - objects that were \
     created, modified, or deleted between the time the first chunk was returned and now may show up in the list.";
 
+/// Where a page begins, and when its list did.
+struct Begin {
+    start: Str,
+    began_s: i64,
+}
+
 impl Registry {
     /// The objects of a kind in a namespace, or in all of them where it is empty.
     pub async fn list(&self, kind: &Arc<KindInfo>, namespace: &str, options: &ListOptions) -> Result<List, Status> {
         options::check_list(options)?;
         let home = self.home(kind)?;
         let selection = Selection::new(kind, &home, namespace, options)?;
-        let (snapshot, start) = self.state_for(&home, options).await?;
+        let (snapshot, Begin { start, began_s }) = self.state_for(&home, options).await?;
         let from = format!("{}{start}", selection.prefix);
         let range = selection.range();
         let mut rest = snapshot.range(&home, &range, &from)?;
@@ -44,13 +51,14 @@ impl Registry {
         }
         self.0.caches.of(&home).await?.pages().keep(&snapshot, self.0.clock.now_ms());
         let start = format!("{}\0", &last[selection.prefix.len()..]).into();
-        let continue_token = Position { revision: Some(snapshot.revision), start }.encode();
+        let continue_token = Position { revision: Some(snapshot.revision), start, began_s }.encode();
         let remaining = selection.is_everything().then(|| rest.count() as u64);
         Ok(List { continue_token, remaining, ..page(kind, items, &snapshot) })
     }
 
     /// The state that a list shows, and the key at which it begins.
-    async fn state_for(&self, home: &Arc<KindInfo>, options: &ListOptions) -> Result<(Snapshot, String), Status> {
+    async fn state_for(&self, home: &Arc<KindInfo>, options: &ListOptions) -> Result<(Snapshot, Begin), Status> {
+        let now_s = self.0.clock.now_s();
         let asked = options::parse_list_revision(&options.resource_version)?;
         if options.continue_token.is_empty() {
             let exact = match options.revision_match {
@@ -62,7 +70,7 @@ impl Registry {
                 Some(revision) if exact && revision > 0 => self.exactly(home, revision).await?,
                 asked => self.0.caches.snapshot(home, asked).await?.1,
             };
-            return Ok((snapshot, String::new()));
+            return Ok((snapshot, Begin { start: Str::default(), began_s: now_s }));
         }
         if asked.is_some_and(|revision| revision > 0) {
             return Err(Status::bad_request("specifying resource version is not allowed when using continue"));
@@ -70,12 +78,16 @@ impl Registry {
         let position = Position::decode(&options.continue_token)?;
         let snapshot = match position.revision {
             None => self.0.caches.snapshot(home, None).await?.1,
+            // Who pages for longer is told so every time, not only where something has changed since.
+            Some(_) if position.is_old(now_s) => return Err(expired_page(&position)),
             Some(revision) => self.exactly(home, revision).await.map_err(|status| match status.code {
                 410 => expired_page(&position),
                 _ => status,
             })?,
         };
-        Ok((snapshot, position.start.into()))
+        // What goes on without consistency is a list of its own.
+        let began_s = position.revision.map_or(now_s, |_| position.began_s);
+        Ok((snapshot, Begin { start: position.start, began_s }))
     }
 
     /// The state at a revision: the present one if nothing has changed since, one that somebody is paging through, or
@@ -105,7 +117,7 @@ fn page(kind: &Arc<KindInfo>, items: Vec<Arc<super::Object>>, snapshot: &Snapsho
 
 /// A list whose state is gone: the client may start again, or take the rest as it is now.
 fn expired_page(position: &Position) -> Status {
-    let rest = Position { revision: None, start: position.start.clone() };
+    let rest = Position { revision: None, ..position.clone() };
     Status::expired(CONTINUE_EXPIRED).with_continue(rest.encode())
 }
 
@@ -183,6 +195,28 @@ mod tests {
         assert_eq!((expired.code, expired.message.as_str()), (410, CONTINUE_EXPIRED));
         let rest = ListOptions { continue_token: expired.continue_token.unwrap(), ..ListOptions::default() };
         assert_eq!(list(&bench, rest).await.unwrap().0, "b c d");
+    }
+
+    #[tokio::test]
+    async fn an_old_page_expires_where_nothing_changes_too() {
+        let clock = corten_stdx::clock::Clock::manual(START_MS);
+        let bench = Bench::over(Arc::new(ModelStore::new(clock.clone())), clock.clone(), [kinds::widget()]);
+        for name in ["a", "b", "c"] {
+            make(&bench, name).await;
+        }
+        let next = async |token: String| {
+            let options = ListOptions { limit: 1, continue_token: token, ..ListOptions::default() };
+            list(&bench, options).await
+        };
+        let (_, first) = next(String::new()).await.unwrap();
+        clock.advance(std::time::Duration::from_secs(200));
+        let (names, second) = next(first.continue_token).await.unwrap();
+        assert_eq!(names, "b");
+        clock.advance(std::time::Duration::from_secs(200));
+        let expired = next(second.continue_token).await.err().unwrap();
+        assert_eq!((expired.code, expired.message.as_str()), (410, CONTINUE_EXPIRED));
+        let (names, _) = next(expired.continue_token.unwrap()).await.unwrap();
+        assert_eq!(names, "c");
     }
 
     #[tokio::test]

@@ -11,6 +11,7 @@ use corten_apimachinery::value::{Str, Value};
 use corten_store::Revision;
 
 use super::{ListOptions, RevisionMatch};
+use crate::cache::PAGE_AGE_MS_MAX;
 
 const META: &str = "meta.k8s.io";
 
@@ -109,12 +110,20 @@ pub(super) struct Position {
     pub(super) revision: Option<Revision>,
     /// The smallest key that is still to be listed, below the namespace's prefix.
     pub(super) start: Str,
+    /// When the first page was shown, in Unix seconds; 0 where that is not known.
+    pub(super) began_s: i64,
 }
 
 impl Position {
+    /// Whether its list is continued no more.
+    pub(super) fn is_old(&self, now_s: i64) -> bool {
+        self.began_s > 0 && now_s - self.began_s > PAGE_AGE_MS_MAX / 1000
+    }
+
     pub(super) fn encode(&self) -> String {
         let revision = self.revision.map_or(INCONSISTENT, |revision| i64::try_from(revision).unwrap_or(i64::MAX));
-        let token = value!({"v": TOKEN_VERSION, "rv": revision, "start": (self.start.clone())});
+        let start = self.start.clone();
+        let token = value!({"v": TOKEN_VERSION, "rv": revision, "start": start, "began": (self.began_s)});
         URL_SAFE_NO_PAD.encode(json::to_vec(&token))
     }
 
@@ -140,7 +149,8 @@ impl Position {
             }
             Some(revision) => Revision::try_from(revision).ok(),
         };
-        Ok(Self { revision, start: start.into() })
+        let began_s = token.get("began").and_then(Value::as_i64).unwrap_or_default();
+        Ok(Self { revision, start: start.into(), began_s })
     }
 }
 
@@ -151,11 +161,12 @@ mod tests {
     #[test]
     fn tokens_round_trip_and_bad_ones_are_refused() {
         for revision in [Some(7), None] {
-            let position = Position { revision, start: "a/b\0".into() };
+            let position = Position { revision, start: "a/b\0".into(), began_s: 5 };
             assert_eq!(Position::decode(&position.encode()).unwrap(), position);
         }
         let upstream = URL_SAFE_NO_PAD.encode(br#"{"v":"meta.k8s.io/v1","rv":3,"start":"x\u0000"}"#);
-        assert_eq!(Position::decode(&upstream).unwrap(), Position { revision: Some(3), start: "x\0".into() });
+        let plain = Position { revision: Some(3), start: "x\0".into(), began_s: 0 };
+        assert_eq!(Position::decode(&upstream).unwrap(), plain);
         for bad in ["!", "e30", &URL_SAFE_NO_PAD.encode(br#"{"v":"meta.k8s.io/v1","rv":3,"start":"../x"}"#)] {
             let refused = Position::decode(bad).unwrap_err();
             assert_eq!(
