@@ -33,9 +33,6 @@ pub(crate) struct Arguments {
 const STEPS: [&str; 10] =
     ["up", "refusals", "join", "spread", "services", "restart", "drain", "silent", "lost", "reinstalled"];
 
-/// The step that runs when `--focus` names it: it waits for the grace once more, and each of its parts is tested elsewhere.
-const ON_REQUEST: &str = "reinstalled";
-
 /// Who takes part.
 struct Stage {
     lan: Lan,
@@ -57,9 +54,6 @@ pub(crate) async fn run(arguments: Arguments) -> Result<ExitCode> {
     let mut stage = Stage { lan, first, second: second?, third: third? };
     let mut outcome = Ok(());
     for name in STEPS {
-        if name == ON_REQUEST && arguments.focus.as_deref() != Some(ON_REQUEST) {
-            continue;
-        }
         outcome = stage.step(name);
         if outcome.is_err() || arguments.focus.as_ref().is_some_and(|focus| name.contains(focus.as_str())) {
             break;
@@ -90,7 +84,7 @@ impl Stage {
             "drain" => lost::drain(self),
             "silent" => lost::silent(self),
             "lost" => lost::unplugged(self),
-            ON_REQUEST => join::reinstalled(self),
+            "reinstalled" => join::reinstalled(self),
             other => anyhow::bail!("no step is called {other}"),
         };
         report(name, &watch, &outcome);
